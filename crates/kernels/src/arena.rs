@@ -1,0 +1,165 @@
+//! One block of memory, aligned to cache lines, from which a plan's steps borrow disjoint parts.
+
+use std::ops::Range;
+
+/// Bytes of a cache line; every span starts on one.
+pub const ALIGN: usize = 64;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGN]);
+
+/// A part of an arena: `len` bytes from `start`, which is a multiple of [`ALIGN`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset in bytes.
+    pub start: usize,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+impl Span {
+    /// The bytes covered.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+/// Zeroed memory that lives as long as a plan.
+pub struct Arena {
+    lines: Vec<Line>,
+}
+
+/// Most parts that one step may borrow.
+pub const MOST_PARTS: usize = 12;
+
+impl Arena {
+    /// An arena of at least `bytes` zeroed bytes.
+    pub fn new(bytes: usize) -> Arena {
+        Arena { lines: vec![Line([0; ALIGN]); bytes.div_ceil(ALIGN)] }
+    }
+
+    /// Bytes held.
+    pub fn len(&self) -> usize {
+        self.lines.len() * ALIGN
+    }
+
+    /// Whether the arena holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// A part as `f32`.
+    pub fn f32(&self, span: Span) -> &[f32] {
+        self.check(span);
+        // SAFETY: in bounds and aligned as just checked; every bit pattern is an f32.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<u8>().add(span.start).cast(), span.len / 4) }
+    }
+
+    /// A part as `f32`, to write.
+    pub fn f32_mut(&mut self, span: Span) -> &mut [f32] {
+        self.check(span);
+        // SAFETY: as in `f32`, and the borrow of `self` is exclusive.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>().add(span.start).cast(), span.len / 4)
+        }
+    }
+
+    /// Borrows several parts at once: `reads` shared, `writes` exclusive. Nothing is allocated.
+    ///
+    /// # Panics
+    /// A part is out of bounds or not aligned, a written part overlaps another one, or there are more than
+    /// [`MOST_PARTS`] of a kind: a defect of the plan.
+    pub fn parts<'a>(&'a mut self, reads: &[Span], writes: &[Span]) -> Parts<'a> {
+        assert!(reads.len() <= MOST_PARTS && writes.len() <= MOST_PARTS, "too many parts");
+        let base = self.lines.as_mut_ptr().cast::<u8>();
+        let mut parts = Parts { reads: [&[]; MOST_PARTS], writes: core::array::from_fn(|_| Default::default()) };
+        for (i, &write) in writes.iter().enumerate() {
+            self.check(write);
+            let apart = |other: Span| {
+                write.len == 0 || other.len == 0 || write.range().end <= other.start || other.range().end <= write.start
+            };
+            assert!(reads.iter().all(|&r| apart(r)), "a written part overlaps a read one");
+            assert!(writes[..i].iter().all(|&w| apart(w)), "two written parts overlap");
+            // SAFETY: in bounds, aligned, and disjoint from every other part as just checked.
+            parts.writes[i] = unsafe { std::slice::from_raw_parts_mut(base.add(write.start), write.len) };
+        }
+        for (i, &read) in reads.iter().enumerate() {
+            self.check(read);
+            // SAFETY: in bounds and aligned; overlaps no written part.
+            parts.reads[i] = unsafe { std::slice::from_raw_parts(base.add(read.start), read.len) };
+        }
+        parts
+    }
+
+    fn check(&self, span: Span) {
+        assert!(span.start.is_multiple_of(ALIGN), "span {span:?} is not aligned");
+        assert!(span.start <= self.len() && span.len <= self.len() - span.start, "span {span:?} of {}", self.len());
+    }
+}
+
+/// Parts borrowed by [`Arena::parts`], in the order asked for.
+pub struct Parts<'a> {
+    reads: [&'a [u8]; MOST_PARTS],
+    writes: [&'a mut [u8]; MOST_PARTS],
+}
+
+impl<'a> Parts<'a> {
+    /// The read parts as `f32`.
+    pub fn reads(&self) -> [&'a [f32]; MOST_PARTS] {
+        self.reads.map(as_f32)
+    }
+    /// The read parts as bytes.
+    pub fn read_bytes(&self) -> [&'a [u8]; MOST_PARTS] {
+        self.reads
+    }
+    /// Takes written part `i` as `f32`; a second call gives an empty slice.
+    pub fn write(&mut self, i: usize) -> &'a mut [f32] {
+        let bytes = std::mem::take(&mut self.writes[i]);
+        let len = bytes.len() / 4;
+        debug_assert!((bytes.as_ptr() as usize).is_multiple_of(4));
+        // SAFETY: spans start on cache lines, so the address is aligned; every bit pattern is an f32.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) }
+    }
+    /// Takes written part `i` as bytes; a second call gives an empty slice.
+    pub fn write_bytes(&mut self, i: usize) -> &'a mut [u8] {
+        std::mem::take(&mut self.writes[i])
+    }
+}
+
+fn as_f32(bytes: &[u8]) -> &[f32] {
+    if bytes.is_empty() {
+        return &[];
+    }
+    debug_assert!((bytes.as_ptr() as usize).is_multiple_of(4));
+    // SAFETY: spans start on cache lines, so the address is aligned; every bit pattern is an f32.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 4) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_disjoint_views() {
+        let mut arena = Arena::new(256);
+        arena.f32_mut(Span { start: 64, len: 64 }).fill(2.0);
+        let mut parts = arena.parts(&[Span { start: 64, len: 64 }], &[Span { start: 128, len: 12 }]);
+        let x = parts.reads()[0];
+        let y = parts.write(0);
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = 3.0 * x);
+        assert_eq!(arena.f32(Span { start: 128, len: 16 }), [6.0, 6.0, 6.0, 0.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "overlaps")]
+    fn an_overlap_is_refused() {
+        Arena::new(256).parts(&[Span { start: 64, len: 64 }], &[Span { start: 64, len: 4 }]);
+    }
+
+    #[test]
+    #[should_panic(expected = "of 256")]
+    fn a_part_out_of_bounds_is_refused() {
+        Arena::new(256).f32(Span { start: 192, len: 128 });
+    }
+}

@@ -1,0 +1,204 @@
+//! One vector type of 16 `f32` lanes for every instruction set.
+//!
+//! Kernels are written once against [`Simd`] and instantiated per instruction set by [`dispatch`].
+//! A "vector" always has 16 lanes: one register with AVX-512, two with AVX2, an array on the portable path. A reduction
+//! along the lanes therefore adds the same numbers in the same order whatever the hardware width, and the results of
+//! AVX2 and AVX-512 are equal bit for bit.
+
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use portable::Portable;
+
+use crate::isa::Isa;
+
+/// Lanes of a vector.
+pub const LANES: usize = 16;
+
+/// Operations on vectors of 16 `f32` lanes.
+///
+/// A value of an implementing type proves that the processor has the instruction set: [`dispatch`] is the only place
+/// that makes one. Methods are `unsafe` only where they touch memory through a pointer.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// Sixteen `f32` lanes.
+    type V: Copy;
+    /// Whether the register file holds 28 vectors of 16 lanes (AVX-512) and not 7 (AVX2). Kernels choose tiles by it.
+    const WIDE: bool;
+
+    /// The same number in every lane.
+    fn splat(self, x: f32) -> Self::V;
+    /// Loads 16 lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of 16 `f32`; no alignment is needed.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Stores 16 lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of 16 `f32`; no alignment is needed.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Loads the first `n <= 16` lanes and sets the others to zero.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `n` `f32`.
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V;
+    /// Stores the first `n <= 16` lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of `n` `f32`.
+    unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize);
+
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the target has fused multiply-add
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`, rounded once where the target has fused multiply-add
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN, so `max(x, relu_input)` hands a NaN input on
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::V) -> Self::V;
+    /// Absolute value (clears the sign bit).
+    fn abs(self, a: Self::V) -> Self::V;
+    /// The magnitude of `a` with the sign of `b`.
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Nearest integer, ties to even. For |a| < 2^22.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for integral lanes `n` in -126..=127.
+    fn exp2i(self, n: Self::V) -> Self::V;
+    /// `if a > b { x } else { y }` lane by lane; a NaN in `a` or `b` gives `y`.
+    fn select_gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+
+    /// All lanes zero.
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        self.splat(0.0)
+    }
+    /// The lanes as an array.
+    #[inline(always)]
+    fn to_array(self, v: Self::V) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: `out` holds 16 lanes.
+        unsafe { self.store(out.as_mut_ptr(), v) };
+        out
+    }
+    /// A vector from an array.
+    #[inline(always)]
+    fn from_array(self, a: &[f32; LANES]) -> Self::V {
+        // SAFETY: `a` holds 16 lanes.
+        unsafe { self.load(a.as_ptr()) }
+    }
+    /// The sum of the lanes by a fixed tree: lane i with lane i + 8, then 4, 2, 1.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        let mut a = self.to_array(v);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                a[i] += a[i + half];
+            }
+        }
+        a[0]
+    }
+}
+
+/// A computation that is generic over the instruction set. `run` must be `#[inline(always)]`, so that its body is
+/// compiled with the instruction set of the caller.
+pub(crate) trait Kernel {
+    /// What the computation returns.
+    type Output;
+    /// Runs with the given instruction set.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Runs a kernel with an instruction set that [`Isa`] has detected.
+#[inline]
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        Isa::Portable => kernel.run(Portable),
+        // SAFETY: these values of `Isa` are only made after the processor was asked for the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::with_avx2(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::with_avx512(kernel) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => kernel.run(Portable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Everything([f32; LANES], [f32; LANES]);
+    impl Kernel for Everything {
+        type Output = Vec<u32>;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Vec<u32> {
+            let (a, b) = (s.from_array(&self.0), s.from_array(&self.1));
+            let vectors = [
+                s.add(a, b),
+                s.sub(a, b),
+                s.mul(a, b),
+                s.div(a, b),
+                s.max(a, b),
+                s.min(a, b),
+                s.sqrt(s.abs(a)),
+                s.abs(a),
+                s.copysign(a, b),
+                s.round(a),
+                s.exp2i(s.round(a)),
+                s.select_gt(a, b, b, a),
+            ];
+            let mut bits: Vec<u32> = vectors.iter().flat_map(|&v| s.to_array(v)).map(f32::to_bits).collect();
+            bits.push(s.sum(a).to_bits());
+            for n in 0..=LANES {
+                let mut out = [7.0; LANES];
+                // SAFETY: both arrays hold 16 lanes.
+                unsafe { s.store_n(out.as_mut_ptr(), s.load_n(self.0.as_ptr(), n), n) };
+                bits.extend(out.map(f32::to_bits));
+            }
+            bits
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_computes_the_same_lanes() {
+        let a: [f32; LANES] = core::array::from_fn(|i| (i as f32 - 7.3) * 1.37);
+        let b: [f32; LANES] = core::array::from_fn(|i| if i == 3 { f32::NAN } else { (5.5 - i as f32) * 0.71 });
+        let expect = dispatch(Isa::Portable, Everything(a, b));
+        for isa in Isa::available() {
+            let got = dispatch(isa, Everything(a, b));
+            for (i, (&e, &g)) in expect.iter().zip(&got).enumerate() {
+                let both_nan = f32::from_bits(e).is_nan() && f32::from_bits(g).is_nan();
+                assert!(e == g || both_nan, "{isa:?}: value {i}: {} against {}", f32::from_bits(g), f32::from_bits(e));
+            }
+        }
+    }
+
+    struct Fused(f32, f32, f32);
+    impl Kernel for Fused {
+        type Output = (f32, f32);
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> (f32, f32) {
+            let (a, b, c) = (s.splat(self.0), s.splat(self.1), s.splat(self.2));
+            (s.to_array(s.fma(a, b, c))[5], s.to_array(s.fnma(a, b, c))[5])
+        }
+    }
+
+    #[test]
+    fn multiply_add_rounds_once_on_vector_paths() {
+        let (a, b, c) = (1.0 + f32::EPSILON, 1.0 + f32::EPSILON, -1.0);
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+            assert_eq!(dispatch(isa, Fused(a, b, c)), (a.mul_add(b, c), (-a).mul_add(b, c)), "{isa:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The path for every processor: arrays of 16 lanes, which the compiler turns into what vectors the target has.
+
+use super::{LANES, Simd};
+
+/// Plain Rust on arrays. Fuses multiply-add only where the compilation target has the instruction.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+/// `f32::mul_add` calls a slow library routine where the target lacks the instruction.
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+#[inline(always)]
+fn map(a: [f32; LANES], f: impl Fn(f32) -> f32) -> [f32; LANES] {
+    core::array::from_fn(|i| f(a[i]))
+}
+
+#[inline(always)]
+fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    core::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Portable {
+    type V = [f32; LANES];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for 16 lanes.
+        unsafe { p.cast::<[f32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller vouches for 16 lanes.
+        unsafe { p.cast::<[f32; LANES]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
+        let mut out = [0.0; LANES];
+        // SAFETY: the caller vouches for `n` lanes.
+        unsafe { p.copy_to_nonoverlapping(out.as_mut_ptr(), n) };
+        out
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize) {
+        // SAFETY: the caller vouches for `n` lanes.
+        unsafe { p.copy_from_nonoverlapping(v.as_ptr(), n) }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        core::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+    }
+    #[inline(always)]
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        core::array::from_fn(|i| if FUSED { (-a[i]).mul_add(b[i], c[i]) } else { c[i] - a[i] * b[i] })
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        map(a, f32::sqrt)
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        map(a, f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, f32::copysign)
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // Adding 1.5 * 2^23 pushes the fraction out of the mantissa, rounding to nearest even.
+        const SHIFT: f32 = 12_582_912.0;
+        map(a, |x| ((x + SHIFT) - SHIFT).copysign(x))
+    }
+    #[inline(always)]
+    fn exp2i(self, n: Self::V) -> Self::V {
+        map(n, |n| f32::from_bits(((n as i32 + 127) << 23) as u32))
+    }
+    #[inline(always)]
+    fn select_gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        core::array::from_fn(|i| if a[i] > b[i] { x[i] } else { y[i] })
+    }
+}

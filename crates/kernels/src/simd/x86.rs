@@ -1,0 +1,246 @@
+//! AVX2 with FMA (two registers a vector) and AVX-512 (one).
+//!
+//! The methods are `inline(always)` and end up inside `with_avx2` or `with_avx512`, which carry the target features; only
+//! there do the intrinsics become single instructions.
+
+use super::{Kernel, Simd};
+use core::arch::x86_64::*;
+
+/// AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+/// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub struct Avx512(());
+
+/// # Safety
+/// The processor must have AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+/// # Safety
+/// The processor must have AVX-512 F, BW, DQ, VL, AVX2 and FMA.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+// SAFETY (of every unsafe block below): a token exists only inside `with_avx512` or `with_avx2`, so the processor has
+// the instructions; memory is touched only in the methods that are themselves unsafe and state what they need.
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
+        unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p) }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
+        unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as u16, v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
+    }
+    #[inline(always)]
+    fn copysign(self, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            let sign = _mm512_set1_ps(-0.0);
+            _mm512_or_ps(_mm512_andnot_ps(sign, a), _mm512_and_ps(sign, b))
+        }
+    }
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        unsafe { _mm512_roundscale_ps::<0>(a) }
+    }
+    #[inline(always)]
+    fn exp2i(self, n: __m512) -> __m512 {
+        unsafe {
+            let n = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+        }
+    }
+    #[inline(always)]
+    fn select_gt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x) }
+    }
+}
+
+/// The two halves of a vector.
+type Pair = [__m256; 2];
+
+/// A mask with the sign bit set in the first `n` of 16 lanes, as two halves of `i32` lanes.
+#[inline(always)]
+fn mask(n: usize) -> [__m256i; 2] {
+    static SIGNS: [i32; 32] = {
+        let mut signs = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            signs[i] = -1;
+            i += 1;
+        }
+        signs
+    };
+    // SAFETY: n <= 16, so both loads stay inside the 32 entries.
+    unsafe {
+        let p = SIGNS.as_ptr().add(16 - n);
+        [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())]
+    }
+}
+
+#[inline(always)]
+fn each(a: Pair, b: Pair, f: impl Fn(__m256, __m256) -> __m256) -> Pair {
+    [f(a[0], b[0]), f(a[1], b[1])]
+}
+
+impl Simd for Avx2 {
+    type V = Pair;
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Pair {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Pair {
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Pair) {
+        unsafe {
+            _mm256_storeu_ps(p, v[0]);
+            _mm256_storeu_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Pair {
+        let m = mask(n);
+        unsafe { [_mm256_maskload_ps(p, m[0]), _mm256_maskload_ps(p.wrapping_add(8), m[1])] }
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, v: Pair, n: usize) {
+        let m = mask(n);
+        unsafe {
+            _mm256_maskstore_ps(p, m[0], v[0]);
+            _mm256_maskstore_ps(p.wrapping_add(8), m[1], v[1]);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_add_ps(a, b) })
+    }
+    #[inline(always)]
+    fn sub(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_sub_ps(a, b) })
+    }
+    #[inline(always)]
+    fn mul(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_mul_ps(a, b) })
+    }
+    #[inline(always)]
+    fn div(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_div_ps(a, b) })
+    }
+    #[inline(always)]
+    fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    fn fnma(self, a: Pair, b: Pair, c: Pair) -> Pair {
+        unsafe { [_mm256_fnmadd_ps(a[0], b[0], c[0]), _mm256_fnmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    fn max(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_max_ps(a, b) })
+    }
+    #[inline(always)]
+    fn min(self, a: Pair, b: Pair) -> Pair {
+        each(a, b, |a, b| unsafe { _mm256_min_ps(a, b) })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Pair) -> Pair {
+        unsafe { [_mm256_sqrt_ps(a[0]), _mm256_sqrt_ps(a[1])] }
+    }
+    #[inline(always)]
+    fn abs(self, a: Pair) -> Pair {
+        let sign = self.splat(-0.0);
+        each(sign, a, |s, a| unsafe { _mm256_andnot_ps(s, a) })
+    }
+    #[inline(always)]
+    fn copysign(self, a: Pair, b: Pair) -> Pair {
+        let sign = self.splat(-0.0);
+        let magnitude = self.abs(a);
+        let signs = each(sign, b, |s, b| unsafe { _mm256_and_ps(s, b) });
+        each(magnitude, signs, |m, s| unsafe { _mm256_or_ps(m, s) })
+    }
+    #[inline(always)]
+    fn round(self, a: Pair) -> Pair {
+        unsafe { [_mm256_round_ps::<8>(a[0]), _mm256_round_ps::<8>(a[1])] }
+    }
+    #[inline(always)]
+    fn exp2i(self, n: Pair) -> Pair {
+        let half = |n: __m256| unsafe {
+            let n = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+        };
+        [half(n[0]), half(n[1])]
+    }
+    #[inline(always)]
+    fn select_gt(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
+        let half = |i: usize| unsafe { _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i])) };
+        [half(0), half(1)]
+    }
+}

@@ -1,0 +1,8 @@
+//! ocelli: build, train, look inside and ship convolutional networks.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod tensor;
+
+pub use error::{Error, Result};
+pub use tensor::{Tensor, Tensors};
