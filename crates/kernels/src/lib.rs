@@ -12,6 +12,7 @@ pub mod arena;
 pub mod geometry;
 mod isa;
 pub(crate) mod pool;
+pub mod random;
 pub mod real;
 pub(crate) mod simd;
 
