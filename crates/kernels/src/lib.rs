@@ -11,6 +11,7 @@
 pub mod arena;
 pub mod geometry;
 mod isa;
+pub mod math;
 pub(crate) mod pool;
 pub mod random;
 pub mod real;
