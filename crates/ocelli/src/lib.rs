@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod formats;
+pub mod metrics;
+pub mod plot;
 pub mod tensor;
 
 pub use error::{Error, Result};

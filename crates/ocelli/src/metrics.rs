@@ -1,0 +1,181 @@
+//! How good a network is: top-k, intervals, confusion, precision and recall, regression errors.
+
+use std::cmp::Ordering;
+
+/// Where the true class comes in the order of the scores, 0 = first. Of equal scores the class with the smaller number
+/// comes first; NaN comes last, so that a broken network is never counted right.
+pub fn rank(scores: &[f32], label: usize) -> usize {
+    let Some(own) = scores.get(label).filter(|own| !own.is_nan()) else { return scores.len() };
+    let ahead = |(class, score): (usize, &f32)| score > own || (score == own && class < label);
+    scores.iter().enumerate().filter(|pair| ahead(*pair)).count()
+}
+
+/// The `k` classes with the highest scores, best first.
+pub fn top(scores: &[f32], k: usize) -> Vec<usize> {
+    let mut classes: Vec<usize> = (0..scores.len()).collect();
+    // NaN last, equal scores by class number: the order of `rank`.
+    classes.sort_by(|a, b| match (scores[*a].is_nan(), scores[*b].is_nan()) {
+        (false, false) => scores[*b].partial_cmp(&scores[*a]).unwrap_or(Ordering::Equal),
+        (a, b) => a.cmp(&b),
+    });
+    classes.truncate(k);
+    classes
+}
+
+/// Wilson's 95 % interval of a fraction: `correct` of `n`, as (low, high). Unlike the normal one it stays inside [0, 1]
+/// and means something near 100 % (E. B. Wilson, 1927).
+pub fn wilson(correct: usize, n: usize) -> (f64, f64) {
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    const Z: f64 = 1.959_963_984_540_054; // the normal distribution's 97.5 % point
+    let (n, p) = (n as f64, correct as f64 / n as f64);
+    let centre = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    (((centre - spread) / scale).max(0.0), ((centre + spread) / scale).min(1.0))
+}
+
+/// How often each class was taken for each: rows are true classes, columns predictions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+impl Confusion {
+    /// Without any picture yet.
+    pub fn new(classes: usize) -> Confusion {
+        Confusion { classes, counts: vec![0; classes * classes] }
+    }
+    /// Counts one picture; both numbers are below the number of classes.
+    pub fn add(&mut self, truth: usize, predicted: usize) {
+        self.counts[truth * self.classes + predicted] += 1;
+    }
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+    /// How many pictures of the class `truth` were taken for `predicted`.
+    pub fn count(&self, truth: usize, predicted: usize) -> u64 {
+        self.counts[truth * self.classes + predicted]
+    }
+    /// How many pictures are of the class.
+    pub fn truths(&self, class: usize) -> u64 {
+        (0..self.classes).map(|predicted| self.count(class, predicted)).sum()
+    }
+    /// How many pictures were taken for the class.
+    pub fn predictions(&self, class: usize) -> u64 {
+        (0..self.classes).map(|truth| self.count(truth, class)).sum()
+    }
+    /// Of the pictures taken for the class, the fraction that is of it; none if there are no such pictures.
+    pub fn precision(&self, class: usize) -> Option<f64> {
+        fraction(self.count(class, class), self.predictions(class))
+    }
+    /// Of the pictures of the class, the fraction that was found; none if there are no such pictures.
+    pub fn recall(&self, class: usize) -> Option<f64> {
+        fraction(self.count(class, class), self.truths(class))
+    }
+    /// 2 · right / (pictures of the class + pictures taken for it), the harmonic mean of precision and recall; none for a
+    /// class that neither occurs nor is predicted.
+    pub fn f1(&self, class: usize) -> Option<f64> {
+        fraction(2 * self.count(class, class), self.truths(class) + self.predictions(class))
+    }
+    /// The mean of F1 over the classes that occur or are predicted, each counting the same.
+    pub fn macro_f1(&self) -> f64 {
+        let scores: Vec<f64> = (0..self.classes).filter_map(|class| self.f1(class)).collect();
+        scores.iter().sum::<f64>() / scores.len().max(1) as f64
+    }
+    /// The fraction of pictures on the diagonal.
+    pub fn accuracy(&self) -> f64 {
+        let right = (0..self.classes).map(|class| self.count(class, class)).sum();
+        fraction(right, self.counts.iter().sum()).unwrap_or(0.0)
+    }
+    /// The most frequent mistakes as (truth, predicted, count), most frequent first.
+    pub fn worst(&self, most: usize) -> Vec<(usize, usize, u64)> {
+        let pairs = (0..self.classes).flat_map(|truth| (0..self.classes).map(move |predicted| (truth, predicted)));
+        let mut mistakes: Vec<_> = pairs
+            .filter(|(truth, predicted)| truth != predicted)
+            .map(|(truth, predicted)| (truth, predicted, self.count(truth, predicted)))
+            .filter(|(_, _, count)| *count > 0)
+            .collect();
+        mistakes.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
+        mistakes.truncate(most);
+        mistakes
+    }
+}
+
+fn fraction(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Mean squared and mean absolute error over all values.
+pub fn regression_errors(predicted: &[f32], targets: &[f32]) -> (f64, f64) {
+    let n = predicted.len().max(1) as f64;
+    let differences = || predicted.iter().zip(targets).map(|(p, t)| f64::from(*p) - f64::from(*t));
+    (differences().map(|d| d * d).sum::<f64>() / n, differences().map(f64::abs).sum::<f64>() / n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_and_the_top_agree() {
+        let scores = [0.1, 0.7, 0.1, f32::NAN, 0.9];
+        assert_eq!(top(&scores, 9), [4, 1, 0, 2, 3]);
+        for (place, class) in top(&scores, 4).into_iter().enumerate() {
+            assert_eq!(rank(&scores, class), place);
+        }
+        assert_eq!(rank(&scores, 3), 5, "NaN is never right");
+        assert_eq!(rank(&[f32::NAN; 3], 0), 3);
+        assert_eq!(top(&scores, 2), [4, 1]);
+    }
+
+    #[test]
+    fn wilson_intervals() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        // The ends are where the observed fraction lies 1.96 standard errors of the true one away from it.
+        for (correct, n) in [(5, 10), (1970, 2000), (1, 7), (0, 9), (10, 10)] {
+            let (low, high) = wilson(correct, n);
+            let observed = correct as f64 / n as f64;
+            for end in [low, high].into_iter().filter(|end| (end - observed).abs() > 1e-9) {
+                close((end - observed).abs(), 1.959_963_984_540_054 * (end * (1.0 - end) / n as f64).sqrt());
+            }
+            assert!(0.0 <= low && low < high && high <= 1.0);
+        }
+        let (low, high) = wilson(5, 10);
+        assert_eq!((format!("{low:.4}"), format!("{high:.4}")), ("0.2366".into(), "0.7634".into()));
+        assert_eq!(wilson(0, 0), (0.0, 1.0));
+    }
+
+    #[test]
+    fn confusion_of_three_classes() {
+        // truth 0: 3 right, 1 taken for 1; truth 1: 2 right; class 2 never occurs, but is predicted once for a 1.
+        let mut confusion = Confusion::new(3);
+        for (truth, predicted) in [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 2)] {
+            confusion.add(truth, predicted);
+        }
+        assert_eq!(confusion.precision(1), Some(2.0 / 3.0));
+        assert_eq!(confusion.recall(0), Some(0.75));
+        assert_eq!((confusion.recall(2), confusion.precision(2)), (None, Some(0.0)));
+        assert_eq!(confusion.f1(0), Some(6.0 / 7.0));
+        assert!((confusion.macro_f1() - (6.0 / 7.0 + 4.0 / 6.0 + 0.0) / 3.0).abs() < 1e-15);
+        assert_eq!(confusion.accuracy(), 5.0 / 7.0);
+        assert_eq!(confusion.worst(1), [(0, 1, 1)]);
+    }
+
+    #[test]
+    fn classes_that_never_occur_do_not_lower_macro_f1() {
+        let mut confusion = Confusion::new(5);
+        confusion.add(3, 3);
+        assert_eq!((confusion.macro_f1(), confusion.accuracy()), (1.0, 1.0));
+        assert_eq!((Confusion::new(2).macro_f1(), Confusion::new(2).accuracy()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn squared_and_absolute_errors() {
+        assert_eq!(regression_errors(&[1.0, 4.0], &[2.0, 1.0]), (5.0, 2.0));
+        assert_eq!(regression_errors(&[], &[]), (0.0, 0.0));
+    }
+}
