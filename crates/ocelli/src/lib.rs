@@ -5,6 +5,7 @@ pub mod error;
 pub mod formats;
 pub mod metrics;
 pub mod plot;
+pub mod explain;
 pub mod tensor;
 
 pub use error::{Error, Result};

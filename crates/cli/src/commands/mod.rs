@@ -1,0 +1,44 @@
+//! One file a command.
+
+mod conv;
+
+use crate::arguments::{Arguments, program};
+use crate::text;
+use clap::Subcommand;
+use ocelli::Result;
+use std::process::ExitCode;
+
+/// What `ocelli` can do.
+#[derive(Subcommand)]
+pub enum Command {
+    Conv(conv::Conv),
+}
+
+/// Runs the command, or lists what most people want.
+pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
+    match command {
+        Some(Command::Conv(conv)) => conv.run(&globals),
+        None => {
+            text::print(&welcome());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The five things that most people want.
+fn welcome() -> String {
+    let program = program();
+    format!(
+        "ocelli trains convolutional networks on the CPU and looks inside them.
+
+  {program} train                           train LeNet-5 on embedded digits (about a minute)
+  {program} train --data PICTURES           train on a folder of pictures, a subfolder for each class
+  {program} predict latest samples/*.png    what the newest run says about pictures
+  {program} summary lenet5                  a network's layers, sizes and costs
+  {program} conv --input \"1 2;3 4\" --filter \"2 1;-1 2\" --padding 1
+                                         one convolution, worked out
+
+`{program} --help` lists every command, `{program} COMMAND --help` its flags with an example.
+"
+    )
+}
