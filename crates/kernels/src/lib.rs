@@ -9,6 +9,7 @@
 //! lanes by a fixed tree of 16 virtual lanes.
 
 pub mod arena;
+pub mod elementwise;
 pub mod geometry;
 mod isa;
 pub mod math;

@@ -57,8 +57,15 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
 /// erf is 1 in f32. Both are least-squares fits on 200 Chebyshev nodes, the second weighted by erfc, off by 1.3e-9.
 #[inline(always)]
 pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
-    const NEAR: [f32; 7] =
-        [1.128_379_2, -0.376_126_3, 0.112_836_257, -0.026_855_4, 0.005_191_218_6, -0.000_803_484_64, 7.933_494e-5];
+    const NEAR: [f32; 7] = [
+        std::f32::consts::FRAC_2_SQRT_PI,
+        -0.376_126_3,
+        0.112_836_257,
+        -0.026_855_4,
+        0.005_191_218_6,
+        -0.000_803_484_64,
+        7.933_494e-5,
+    ];
     const FAR: [f32; 7] = [
         0.000_320_902_07,
         1.127_171_9,
