@@ -6,6 +6,8 @@ pub mod formats;
 pub mod metrics;
 pub mod plot;
 pub mod explain;
+pub mod net;
+pub mod shape;
 pub mod tensor;
 
 pub use error::{Error, Result};

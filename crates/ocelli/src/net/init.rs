@@ -1,0 +1,34 @@
+//! The values that parameters start from.
+
+use super::{Init, Parameter, Resolved};
+use crate::{Tensor, Tensors};
+use ocelli_kernels::random::{Random, name};
+
+/// Parameters and running statistics of a net at the start of training. Each depends on the seed and its own name only,
+/// so that changing one layer leaves the others' start alone.
+pub fn initialise(net: &Resolved, seed: u64) -> Tensors {
+    net.parameters().map(|p| (p.name.clone(), Tensor::new(p.dims.clone(), values(p, seed)))).collect()
+}
+
+fn values(parameter: &Parameter, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed, name("initialise"), name(&parameter.name), 0);
+    let n = parameter.len();
+    // PyTorch's fans: a weight is [out, in, kernel height, kernel width] or [out, in]; `in` is per group.
+    let window: usize = parameter.dims.iter().skip(2).product();
+    let fan_in = (parameter.dims.iter().skip(1).product::<usize>()).max(1) as f64;
+    let fan_out = (parameter.dims[0] * window) as f64;
+    let mut normal = |std: f64| (0..n).map(|_| (std * random.normal()) as f32).collect();
+    match parameter.init {
+        Init::Constant(value) => vec![value as f32; n],
+        Init::Normal { std } => normal(std),
+        Init::He => normal((2.0 / fan_in).sqrt()),
+        Init::HeFanOut => normal((2.0 / fan_out).sqrt()),
+        Init::Uniform { limit } => uniform(&mut random, n, limit),
+        Init::Xavier => uniform(&mut random, n, (6.0 / (fan_in + fan_out)).sqrt()),
+    }
+}
+
+/// `n` values in ±limit.
+fn uniform(random: &mut Random, n: usize, limit: f64) -> Vec<f32> {
+    (0..n).map(|_| ((2.0 * random.uniform_f64() - 1.0) * limit) as f32).collect()
+}

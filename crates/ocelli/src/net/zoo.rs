@@ -1,0 +1,26 @@
+//! Networks that come with the program.
+
+use super::Net;
+use super::kind::unknown;
+use crate::Result;
+
+/// Name and text of each.
+const ZOO: &[(&str, &str)] = &[("lenet5", include_str!("../../zoo/lenet5.toml"))];
+
+impl Net {
+    /// A net of the zoo.
+    ///
+    /// # Errors
+    /// There is none of that name; the message has the nearest one.
+    pub fn zoo(name: &str) -> Result<Net> {
+        match ZOO.iter().find(|(known, _)| *known == name) {
+            Some((name, text)) => Net::from_toml(text, &format!("{name}.toml")),
+            None => Err(unknown("net", name, Net::zoo_names())),
+        }
+    }
+
+    /// The names of the zoo.
+    pub fn zoo_names() -> impl Iterator<Item = &'static str> + Clone {
+        ZOO.iter().map(|(name, _)| *name)
+    }
+}
