@@ -14,6 +14,7 @@ pub mod geometry;
 mod isa;
 pub mod math;
 pub(crate) mod pool;
+pub mod pooling;
 pub mod random;
 pub mod real;
 pub(crate) mod simd;
