@@ -105,13 +105,13 @@ pub struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The read parts as `f32`.
-    pub fn reads(&self) -> [&'a [f32]; MOST_PARTS] {
-        self.reads.map(as_f32)
+    /// Read part `i` as `f32`.
+    pub fn read(&self, i: usize) -> &'a [f32] {
+        as_f32(self.reads[i])
     }
-    /// The read parts as bytes.
-    pub fn read_bytes(&self) -> [&'a [u8]; MOST_PARTS] {
-        self.reads
+    /// Read part `i` as bytes.
+    pub fn read_bytes(&self, i: usize) -> &'a [u8] {
+        self.reads[i]
     }
     /// Takes written part `i` as `f32`; a second call gives an empty slice.
     pub fn write(&mut self, i: usize) -> &'a mut [f32] {
@@ -145,7 +145,7 @@ mod tests {
         let mut arena = Arena::new(256);
         arena.f32_mut(Span { start: 64, len: 64 }).fill(2.0);
         let mut parts = arena.parts(&[Span { start: 64, len: 64 }], &[Span { start: 128, len: 12 }]);
-        let x = parts.reads()[0];
+        let x = parts.read(0);
         let y = parts.write(0);
         y.iter_mut().zip(x).for_each(|(y, x)| *y = 3.0 * x);
         assert_eq!(arena.f32(Span { start: 128, len: 16 }), [6.0, 6.0, 6.0, 0.0]);

@@ -12,12 +12,13 @@ pub mod arena;
 pub mod elementwise;
 pub mod geometry;
 mod isa;
+pub mod layout;
 pub mod math;
 pub(crate) mod pool;
-pub mod pooling;
 pub mod random;
 pub mod real;
 pub(crate) mod simd;
+pub mod update;
 
 pub use isa::Isa;
 pub use pool::Pool;
