@@ -1,0 +1,187 @@
+//! Files to pictures. The format follows from the content, not from the name.
+
+use super::Picture;
+use crate::{Error, Result};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use std::io::Cursor;
+use std::path::Path;
+
+/// The longest side that is decoded.
+pub const MAX_SIDE: u32 = 32_768;
+/// The most pixels that are decoded: more than the largest common cameras have.
+pub const MAX_PIXELS: u64 = 128_000_000;
+/// The largest file that is read.
+const MAX_FILE: u64 = 1 << 30;
+
+/// Decodes PNG, JPEG, BMP, WebP, or the first frame of a GIF. Transparency is laid on white, 16 bit are scaled to 8, EXIF
+/// orientation is applied.
+///
+/// # Errors
+/// Another format (with advice for HEIC, AVIF and TIFF), a damaged or truncated file, or a picture above [`MAX_SIDE`] or
+/// [`MAX_PIXELS`], which is refused before memory is taken for it.
+pub fn decode(bytes: &[u8]) -> Result<Picture> {
+    let format = recognise(bytes)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    // Eight bytes a pixel hold 16 bit with transparency.
+    limits.max_alloc = Some(8 * MAX_PIXELS);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|error| damaged(format, error))?;
+    check_dimensions(decoder.dimensions())?;
+    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(format, error))?;
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err(truncated(format));
+    }
+    image.apply_orientation(orientation);
+    Ok(flatten(image))
+}
+
+/// Reads and decodes a file; see [`decode`]. The error names the file.
+///
+/// # Errors
+/// The file cannot be read or decoded, or is not a plain file.
+pub fn read(path: &Path) -> Result<Picture> {
+    decode(&read_bytes(path)?).map_err(|error| error.at(path.display()))
+}
+
+/// The bytes of a plain file of at most 1 GiB.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(Error::new(format!("{}: not a plain file of at most 1 GiB", path.display()))
+            .advice("Give a picture: PNG, JPEG, BMP, WebP or GIF."));
+    }
+    std::fs::read(path).map_err(|error| Error::io(path, error))
+}
+
+/// Width and height from the head of a file, orientation not applied.
+pub(super) fn dimensions(path: &Path) -> Result<[usize; 2]> {
+    let bytes = read_bytes(path)?;
+    let of = || {
+        let format = recognise(&bytes)?;
+        let reader = ImageReader::with_format(Cursor::new(&bytes), format);
+        let (width, height) = reader.into_dimensions().map_err(|error| damaged(format, error))?;
+        check_dimensions((width, height))?;
+        Ok([height as usize, width as usize])
+    };
+    of().map_err(|error: Error| error.at(path.display()))
+}
+
+fn check_dimensions((width, height): (u32, u32)) -> Result<()> {
+    if width > MAX_SIDE || height > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(Error::new(format!(
+            "{width} x {height} pixels; the limit is {MAX_SIDE} a side and {} million in all",
+            MAX_PIXELS / 1_000_000
+        ))
+        .advice("Scale the picture down first."));
+    }
+    if width == 0 || height == 0 {
+        return Err(Error::new(format!("{width} x {height} pixels")).advice("Remove the picture: it is empty."));
+    }
+    Ok(())
+}
+
+/// The format by the first bytes.
+fn recognise(bytes: &[u8]) -> Result<ImageFormat> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+    let supported = "PNG, JPEG, BMP, WebP and GIF are read.";
+    match image::guess_format(bytes) {
+        Ok(format @ (Png | Jpeg | Bmp | WebP | Gif)) => Ok(format),
+        _ => {
+            let (what, advice) = match bytes {
+                [] => ("an empty file", "Remove it, or copy it again.".into()),
+                [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] if brand.starts_with(b"avi") => {
+                    ("an AVIF picture", format!("Convert it, for example: avifdec IN.avif OUT.png. {supported}"))
+                }
+                [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..]
+                    if [b"hei", b"hev", b"mif", b"msf"].iter().any(|heic| brand.starts_with(*heic)) =>
+                {
+                    ("a HEIC picture", format!("Convert it, for example: heif-convert IN.heic OUT.jpg. {supported}"))
+                }
+                [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => {
+                    ("a TIFF picture", format!("Convert it, for example: magick IN.tif OUT.png. {supported}"))
+                }
+                _ if !bytes[..bytes.len().min(512)].contains(&0)
+                    && String::from_utf8_lossy(&bytes[..bytes.len().min(512)])
+                        .chars()
+                        .filter(|&c| c == '\u{fffd}')
+                        .count()
+                        < 2 =>
+                {
+                    ("a text file, not a picture", format!("Remove it from the pictures. {supported}"))
+                }
+                _ => ("not a picture that is known", supported.into()),
+            };
+            Err(Error::new(what).advice(advice))
+        }
+    }
+}
+
+fn truncated(format: ImageFormat) -> Error {
+    Error::new(format!("a truncated {}", name(format))).advice("Copy the file again, or remove it.")
+}
+
+fn damaged(format: ImageFormat, error: ImageError) -> Error {
+    if let ImageError::IoError(io) = &error
+        && io.kind() == std::io::ErrorKind::UnexpectedEof
+    {
+        return truncated(format);
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    Error::new(format!("a damaged {}: {line}", name(format))).advice("Copy the file again, or remove it.")
+}
+
+fn name(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Png => "PNG",
+        ImageFormat::Jpeg => "JPEG",
+        ImageFormat::Bmp => "BMP",
+        ImageFormat::WebP => "WebP",
+        _ => "GIF",
+    }
+}
+
+/// Whether an end marker follows the first scan. The decoder fills what is missing with grey; a cut file is an error here.
+/// The search begins at the scan because a thumbnail in the metadata has an end marker of its own.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(|slice| slice.first_chunk()) {
+        if marker == 0xda {
+            return bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]);
+        }
+        at += match marker {
+            0xff => 1, // a fill byte before a marker
+            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
+        };
+    }
+    // Not walked through: what the decoder accepted stands.
+    true
+}
+
+/// Eight bits, one or three channels, transparency on white.
+fn flatten(image: DynamicImage) -> Picture {
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    let on_white =
+        |value: u8, alpha: u8| ((u32::from(value) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8;
+    let colour = image.color();
+    let (channels, pixels) = match (colour.has_color(), colour.has_alpha()) {
+        (false, false) => (1, image.into_luma8().into_raw()),
+        (true, false) => (3, image.into_rgb8().into_raw()),
+        (false, true) => {
+            let pixels = image.into_luma_alpha8().into_raw();
+            (1, pixels.chunks_exact(2).map(|pixel| on_white(pixel[0], pixel[1])).collect())
+        }
+        (true, true) => {
+            let pixels = image.into_rgba8().into_raw();
+            let blend = |pixel: &[u8]| [0, 1, 2].map(|c| on_white(pixel[c], pixel[3]));
+            (3, pixels.chunks_exact(4).flat_map(blend).collect())
+        }
+    };
+    Picture { height, width, channels, pixels }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -1,0 +1,243 @@
+//! Batches, made by worker threads, delivered in order.
+
+use super::prepare::{Preparation, Scale, Window};
+use super::{Augment, Pictures, Split};
+use crate::{Error, Result};
+use ocelli_kernels::random::{self, Random};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that a worker makes ahead of the one that is asked for.
+const AHEAD: usize = 2;
+
+/// Prepared pictures with what is to be learnt of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// The number of pictures; the last batch of an epoch may be smaller.
+    pub n: usize,
+    /// `[n, channels, height, width]`.
+    pub images: Vec<f32>,
+    /// A class each; empty for regression.
+    pub labels: Vec<u32>,
+    /// `[n, targets]`; empty for classification.
+    pub targets: Vec<f32>,
+    /// Positions in the split.
+    pub indices: Vec<usize>,
+}
+
+/// How training batches are made.
+#[derive(Clone, Debug)]
+pub struct TrainingOptions {
+    /// Pictures of a batch.
+    pub batch_size: usize,
+    /// Of the order and the augmentation.
+    pub seed: u64,
+    /// A new random order in every epoch; else the order of the files.
+    pub shuffle: bool,
+    /// What is changed at random; the same that the [`Pictures`] were loaded for.
+    pub augment: Augment,
+    /// Threads.
+    pub workers: usize,
+}
+
+impl Default for TrainingOptions {
+    fn default() -> TrainingOptions {
+        TrainingOptions { batch_size: 64, seed: 0, shuffle: true, augment: Augment::default(), workers: 1 }
+    }
+}
+
+/// Makes batches of the pictures of a split.
+pub struct Loader {
+    job: Arc<Job>,
+    workers: usize,
+}
+
+struct Job {
+    pictures: Arc<Pictures>,
+    preparation: Preparation,
+    scale: Scale,
+    batch_size: usize,
+    seed: u64,
+    shuffle: bool,
+    augment: Option<Augment>,
+}
+
+impl Loader {
+    /// Training batches: in random order, augmented.
+    ///
+    /// # Errors
+    /// One class only; a batch size of 0 or above the number of pictures; pictures loaded for another augmentation.
+    pub fn training(pictures: &Arc<Pictures>, preparation: &Preparation, options: &TrainingOptions) -> Result<Loader> {
+        let data = &pictures.data;
+        if !data.is_regression() && data.counts(pictures.split).iter().filter(|&&n| n > 0).count() < 2 {
+            return Err(Error::new(format!("{}: pictures of one class only ({})", data.name, data.classes.join(", ")))
+                .advice("A classifier needs two classes at least: add a folder with pictures of something else."));
+        }
+        if options.batch_size > pictures.len() {
+            let (batch, n) = (options.batch_size, pictures.len());
+            return Err(Error::usage(format!("a batch of {batch} of {n} {} pictures", pictures.split))
+                .advice(format!("Choose --batch-size {n} or less.")));
+        }
+        Loader::new(pictures, preparation, options, Some(options.augment))
+    }
+
+    /// Batches to evaluate: all pictures in file order, not augmented.
+    ///
+    /// # Errors
+    /// A batch size of 0.
+    pub fn evaluation(
+        pictures: &Arc<Pictures>,
+        preparation: &Preparation,
+        batch_size: usize,
+        workers: usize,
+    ) -> Result<Loader> {
+        let options = TrainingOptions { batch_size, shuffle: false, workers, ..Default::default() };
+        Loader::new(pictures, preparation, &options, None)
+    }
+
+    fn new(
+        pictures: &Arc<Pictures>,
+        preparation: &Preparation,
+        options: &TrainingOptions,
+        augment: Option<Augment>,
+    ) -> Result<Loader> {
+        if options.batch_size == 0 {
+            return Err(Error::usage("a batch of 0 pictures").advice("Choose --batch-size 1 or more."));
+        }
+        if augment.is_some_and(|augment| preparation.canvas_size(&augment) != pictures.canvas) {
+            return Err(Error::new("the pictures were loaded for another augmentation or preparation")
+                .advice("Load the pictures with the augmentation of the loader."));
+        }
+        let job = Job {
+            pictures: Arc::clone(pictures),
+            preparation: preparation.clone(),
+            scale: Pictures::scale(preparation),
+            batch_size: options.batch_size,
+            seed: options.seed,
+            shuffle: options.shuffle,
+            augment,
+        };
+        Ok(Loader { job: Arc::new(job), workers: options.workers.max(1) })
+    }
+
+    /// Pictures of an epoch.
+    pub fn len(&self) -> usize {
+        self.job.pictures.len()
+    }
+
+    /// Never: a split without pictures is an error.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Batches of an epoch, the last of them perhaps smaller.
+    pub fn batches(&self) -> usize {
+        self.len().div_ceil(self.job.batch_size)
+    }
+
+    /// The split that is read.
+    pub fn split(&self) -> Split {
+        self.job.pictures.split
+    }
+
+    /// The batches of an epoch from batch `first` on, in an order that (seed, epoch) fix. Workers stop when the iterator is
+    /// dropped.
+    pub fn epoch(&self, epoch: u64, first: usize) -> Batches {
+        let order = self.job.order(epoch);
+        let last = self.batches();
+        let workers = self.workers.min(last.saturating_sub(first));
+        let (mut queues, mut threads) = (Vec::new(), Vec::new());
+        for worker in 0..workers {
+            let (sender, receiver) = sync_channel(AHEAD);
+            let (job, order) = (Arc::clone(&self.job), Arc::clone(&order));
+            threads.push(std::thread::spawn(move || {
+                for batch in (first + worker..last).step_by(workers) {
+                    // Nobody listens any more: the iterator was dropped.
+                    if sender.send(job.batch(&order, batch, epoch)).is_err() {
+                        break;
+                    }
+                }
+            }));
+            queues.push(receiver);
+        }
+        Batches { queues, threads, next: 0, left: last.saturating_sub(first) }
+    }
+}
+
+impl Job {
+    /// The positions of the split in the order of an epoch.
+    fn order(&self, epoch: u64) -> Arc<[usize]> {
+        let mut order = self.pictures.usable.clone();
+        if self.shuffle {
+            Random::new(self.seed, random::name("order"), epoch, 0).shuffle(&mut order);
+        }
+        order.into()
+    }
+
+    fn batch(&self, order: &[usize], batch: usize, epoch: u64) -> Result<Batch> {
+        let start = batch * self.batch_size;
+        let indices = order[start..order.len().min(start + self.batch_size)].to_vec();
+        let (size, canvas) = (self.preparation.size, self.pictures.canvas);
+        let length = self.preparation.channels * size[0] * size[1];
+        let (data, split) = (&self.pictures.data, self.pictures.split);
+        let mut batch = Batch { n: indices.len(), images: vec![0.0; indices.len() * length], ..Batch::default() };
+        for (&position, out) in indices.iter().zip(batch.images.chunks_exact_mut(length)) {
+            let window = match &self.augment {
+                Some(augment) => augment.window(&self.preparation, self.seed, epoch, position as u64),
+                None => Window::centre(canvas, size),
+            };
+            self.scale.write(&self.pictures.bytes(position)?, canvas, window, size, out);
+            if data.is_regression() {
+                batch.targets.extend(data.target(split, position));
+            } else {
+                batch.labels.push(data.label(split, position));
+            }
+        }
+        Ok(Batch { indices, ..batch })
+    }
+}
+
+/// The batches of an epoch, in order.
+pub struct Batches {
+    /// A queue for each worker; batches come from them in turn.
+    queues: Vec<Receiver<Result<Batch>>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+    left: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        if self.left == 0 {
+            return None;
+        }
+        let queue = &self.queues[self.next];
+        self.next = (self.next + 1) % self.queues.len();
+        self.left -= 1;
+        // A worker that ended without its batch has panicked, which would be a defect of this library.
+        Some(queue.recv().unwrap_or_else(|_| Err(Error::new("a data worker stopped").advice("Please report this."))))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Batches {}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            // A panic has been reported by next().
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "loader_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+use super::super::{Dataset, OpenOptions, Resize, open};
+use super::*;
+
+fn digits() -> Arc<Dataset> {
+    Arc::new(open("mnist-10k", &OpenOptions::default()).unwrap())
+}
+
+fn loader(augment: &str, workers: usize, shuffle: bool) -> Loader {
+    let augment: Augment = augment.parse().unwrap();
+    let data = digits();
+    let preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment).unwrap();
+    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let options = TrainingOptions { batch_size: 64, seed: 5, shuffle, augment, workers };
+    Loader::training(&pictures, &preparation, &options).unwrap()
+}
+
+fn epoch(loader: &Loader, epoch: u64, first: usize) -> Vec<Batch> {
+    loader.epoch(epoch, first).map(|batch| batch.unwrap()).collect()
+}
+
+#[test]
+fn batches_are_the_same_for_any_number_of_workers_and_can_start_anywhere() {
+    let one = epoch(&loader("flip,crop:2,shift:1", 1, true), 3, 0);
+    assert_eq!(one.len(), 16);
+    assert_eq!(one.iter().map(|batch| batch.n).sum::<usize>(), 1000);
+    assert_eq!(one[15].n, 1000 - 15 * 64, "the last batch is delivered too");
+    let many = loader("flip,crop:2,shift:1", 7, true);
+    assert!(epoch(&many, 3, 0) == one);
+    assert!(epoch(&many, 3, 9)[..] == one[9..]);
+    assert!(epoch(&many, 3, 16).is_empty());
+}
+
+#[test]
+fn every_picture_comes_once_in_an_order_that_changes_with_the_epoch() {
+    let loader = loader("none", 2, true);
+    let order = |e| epoch(&loader, e, 0).into_iter().flat_map(|batch| batch.indices).collect::<Vec<_>>();
+    let (first, second) = (order(0), order(1));
+    assert_ne!(first, second);
+    for mut order in [first, second] {
+        order.sort_unstable();
+        assert_eq!(order, (0..1000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn without_shuffling_pictures_come_in_file_order_with_their_labels_and_pixels() {
+    let data = digits();
+    let batch = &epoch(&loader("none", 2, false), 0, 0)[1];
+    assert_eq!(batch.indices, (64..128).collect::<Vec<_>>());
+    for (k, &position) in batch.indices.iter().enumerate() {
+        assert_eq!(batch.labels[k], data.label(Split::Val, position));
+        let pixels = data.picture(Split::Val, position).unwrap().pixels;
+        let numbers: Vec<f32> = pixels.iter().map(|&value| f32::from(value) / 255.0).collect();
+        assert_eq!(batch.images[k * 784..][..784], numbers);
+    }
+}
+
+#[test]
+fn dropping_an_epoch_early_stops_its_workers() {
+    let loader = loader("none", 3, true);
+    let mut batches = loader.epoch(0, 0);
+    batches.next().unwrap().unwrap();
+    let pictures = Arc::clone(&loader.job);
+    drop(batches);
+    // The loader and this test hold the job; a worker that lived on would hold it too.
+    assert_eq!(Arc::strong_count(&pictures), 2);
+}
+
+#[test]
+fn a_batch_of_nothing_or_of_more_than_there_is_is_refused() {
+    let data = digits();
+    let augment = Augment::default();
+    let preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment).unwrap();
+    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let with = |batch_size| {
+        let options = TrainingOptions { batch_size, ..Default::default() };
+        Loader::training(&pictures, &preparation, &options).map(|_| ()).unwrap_err()
+    };
+    assert!(with(0).what().contains("a batch of 0"));
+    assert!(with(1001).to_string().contains("--batch-size 1000 or less"));
+    let evaluation = Loader::evaluation(&pictures, &preparation, 4096, 1).unwrap();
+    assert_eq!(epoch(&evaluation, 0, 0)[0].n, 1000);
+}
+
+#[test]
+fn evaluation_ignores_augmentation_and_takes_the_centre() {
+    let data = digits();
+    let augment: Augment = "flip,crop:0".parse().unwrap();
+    let preparation = Preparation::for_data(&data, [24, 24], 1, Resize::Crop, &augment).unwrap();
+    assert_eq!(preparation.cover, [28, 28], "windows of 24 x 24 are cut from the digits as they are");
+    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let batch = &epoch(&Loader::evaluation(&pictures, &preparation, 10, 1).unwrap(), 0, 0)[0];
+    let pixels = data.picture(Split::Val, 0).unwrap().pixels;
+    for y in 0..24 {
+        for x in 0..24 {
+            assert_eq!(batch.images[y * 24 + x], f32::from(pixels[(y + 2) * 28 + x + 2]) / 255.0);
+        }
+    }
+}

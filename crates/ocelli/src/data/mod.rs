@@ -1,0 +1,48 @@
+//! Pictures and labels: sources, decoding, preparation, augmentation, and the loader that makes batches of them.
+//!
+//! ```no_run
+//! use ocelli::data::{self, Augment, Loader, OpenOptions, Pictures, Preparation, Resize, Split, TrainingOptions};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> ocelli::Result<()> {
+//! let data = Arc::new(data::open("mnist-10k", &OpenOptions::default())?);
+//! let augment = Augment::default();
+//! let mut preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment)?;
+//! let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &augment, 2, false)?);
+//! (preparation.mean, preparation.std) = pictures.statistics(2)?;
+//! let loader = Loader::training(&pictures, &preparation, &TrainingOptions { batch_size: 64, ..Default::default() })?;
+//! for batch in loader.epoch(0, 0) {
+//!     let batch = batch?; // batch.images: [batch.n, 1, 28, 28]
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything that training sees repeats: orders and augmentation are keyed by (seed, epoch, sample), pictures are
+//! resampled and measured with integers, and batches arrive in order whatever the number of workers.
+
+mod augment;
+mod cifar;
+mod dataset;
+mod decode;
+mod folder;
+mod idx;
+mod known;
+mod list;
+mod loader;
+mod picture;
+mod pictures;
+mod prepare;
+mod split;
+
+pub use augment::Augment;
+pub use cifar::{Cifar, parse_cifar};
+pub use dataset::{Dataset, OpenOptions, Source, Split, open};
+pub use decode::{MAX_PIXELS, MAX_SIDE, decode, read};
+pub use idx::{Idx, parse_idx};
+pub use known::{Known, default_data_dir, known};
+pub use list::{List, Row, parse_csv};
+pub use loader::{Batch, Batches, Loader, TrainingOptions};
+pub use picture::Picture;
+pub use pictures::Pictures;
+pub use prepare::{Preparation, Resize};

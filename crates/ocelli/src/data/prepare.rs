@@ -1,0 +1,252 @@
+//! From a picture of any size to the numbers that a net sees.
+
+use super::{Augment, Dataset, Picture};
+use crate::{Error, Result};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use serde::{Deserialize, Serialize};
+
+/// How a picture of another shape is brought to the net's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    /// Scaled to cover [`Preparation::cover`], then the centre is cut out.
+    #[default]
+    Crop,
+    /// Scaled to fit, black beside or above and below.
+    Letterbox,
+    /// Scaled in both directions apart.
+    Stretch,
+}
+
+impl std::str::FromStr for Resize {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Resize> {
+        match text {
+            "crop" => Ok(Resize::Crop),
+            "letterbox" => Ok(Resize::Letterbox),
+            "stretch" => Ok(Resize::Stretch),
+            _ => Err(Error::usage(format!("no way to resize is called '{text}'"))
+                .advice("Choose crop, letterbox or stretch.")),
+        }
+    }
+}
+
+/// What is done to every picture before the net sees it; stored with the model. In this order: channels converted, resized
+/// (antialiased, in integers, so that the bits are the same on every machine), divided by 255, (x − mean) / std.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preparation {
+    /// Height and width of the net's input.
+    pub size: [usize; 2],
+    /// Channels of the net's input: 1 or 3.
+    pub channels: usize,
+    /// How other shapes are brought to `size`.
+    pub resize: Resize,
+    /// For [`Resize::Crop`]: what the scaled picture covers before the centre is cut out; size / 0.875, rounded, by
+    /// default (a shorter side of 256 for 224), and `size` where the data has one small size already.
+    pub cover: [usize; 2],
+    /// Mean per channel, of values in [0, 1].
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel.
+    pub std: Vec<f32>,
+}
+
+impl Preparation {
+    /// The default preparation for a net's input, with mean 0 and standard deviation 1.
+    ///
+    /// # Errors
+    /// A size of 0, or channels other than 1 and 3.
+    pub fn new(size: [usize; 2], channels: usize, resize: Resize) -> Result<Preparation> {
+        if !matches!(channels, 1 | 3) {
+            return Err(Error::new(format!("the net's input has {channels} channels; pictures have 1 or 3"))
+                .advice("Set input = [1, H, W] for grey or [3, H, W] for colour in the net."));
+        }
+        if size.iter().any(|&side| side == 0 || side > super::MAX_SIDE as usize / 2) {
+            return Err(Error::usage(format!("an image size of {} x {}", size[0], size[1]))
+                .advice("Choose --image-size N or HxW with sides of 1 to 16384."));
+        }
+        let cover = size.map(|side| (side as f64 / 0.875).round() as usize);
+        Ok(Preparation { size, channels, resize, cover, mean: vec![0.0; channels], std: vec![1.0; channels] })
+    }
+
+    /// The preparation for a net's input and a data set. Where all pictures of the set have one size (MNIST, CIFAR-10, a
+    /// folder of pictures of one size), that size is kept if it is the net's, and also if it is up to 4/3 of the net's and
+    /// the augmentation cuts windows out of it (24 × 24 of 28 × 28).
+    ///
+    /// # Errors
+    /// As [`Preparation::new`]; a picture that cannot be read.
+    pub fn for_data(
+        data: &Dataset,
+        size: [usize; 2],
+        channels: usize,
+        resize: Resize,
+        augment: &Augment,
+    ) -> Result<Preparation> {
+        let mut preparation = Preparation::new(size, channels, resize)?;
+        if let Some(own) = data.one_size()? {
+            let windows = augment.crop.is_some() && (0..2).all(|i| own[i] >= size[i] && 3 * own[i] <= 4 * size[i]);
+            if own == size || windows {
+                preparation.cover = own;
+            }
+        }
+        Ok(preparation)
+    }
+
+    /// Puts `mean` and `std` in place of the measured ones.
+    ///
+    /// # Errors
+    /// Not a value per channel, or a standard deviation that is not positive.
+    pub fn with_statistics(self, mean: Vec<f32>, std: Vec<f32>) -> Result<Preparation> {
+        if mean.len() != self.channels || std.len() != self.channels {
+            let (means, stds, channels) = (mean.len(), std.len(), self.channels);
+            return Err(Error::usage(format!("{means} means and {stds} standard deviations for {channels} channels"))
+                .advice("Give --mean and --std a value for each channel, separated by commas."));
+        }
+        if !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|s| s.is_finite() && *s > 0.0) {
+            return Err(Error::usage(format!("a mean of {mean:?} with a standard deviation of {std:?}"))
+                .advice("Pixels are in [0, 1]: means lie there too, standard deviations above 0."));
+        }
+        Ok(Preparation { mean, std, ..self })
+    }
+
+    /// The picture as the net sees it, before it becomes numbers: `size`, `channels`.
+    ///
+    /// # Errors
+    /// The picture has no pixels.
+    pub fn frame(&self, picture: Picture) -> Result<Picture> {
+        self.canvas(picture, self.size)
+    }
+
+    /// The numbers of a picture: `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// The picture has no pixels.
+    pub fn numbers(&self, picture: Picture) -> Result<Vec<f32>> {
+        let frame = self.frame(picture)?;
+        let mut numbers = vec![0.0; frame.pixels.len()];
+        Scale::new(self).write(&frame.pixels, self.size, Window::default(), self.size, &mut numbers);
+        Ok(numbers)
+    }
+
+    /// The size that augmentation cuts its windows from.
+    pub(super) fn canvas_size(&self, augment: &Augment) -> [usize; 2] {
+        match self.resize {
+            Resize::Crop if augment.crop.is_some() => self.cover,
+            _ => self.size,
+        }
+    }
+
+    /// The picture at a canvas size, which is `size` or `cover`.
+    pub(super) fn canvas(&self, picture: Picture, canvas: [usize; 2]) -> Result<Picture> {
+        let picture = picture.with_channels(self.channels);
+        match self.resize {
+            Resize::Crop => Ok(resample(picture, self.cover, true)?.centre(canvas)),
+            Resize::Stretch => resample(picture, canvas, false),
+            Resize::Letterbox => {
+                let [height, width] = canvas;
+                // The side that fits exactly decides; the other is rounded, to one pixel at least.
+                let inner = if picture.height * width >= picture.width * height {
+                    [height, ratio(picture.width, height, picture.height)]
+                } else {
+                    [ratio(picture.height, width, picture.width), width]
+                };
+                let scaled = resample(picture, inner, false)?;
+                let (top, left) = ((height - scaled.height) / 2, (width - scaled.width) / 2);
+                let channels = scaled.channels;
+                let mut pixels = vec![0; height * width * channels];
+                for (y, row) in scaled.pixels.chunks_exact(scaled.width * channels).enumerate() {
+                    pixels[((top + y) * width + left) * channels..][..row.len()].copy_from_slice(row);
+                }
+                Ok(Picture { height, width, channels, pixels })
+            }
+        }
+    }
+}
+
+/// a · b / c, rounded, at least 1.
+fn ratio(a: usize, b: usize, c: usize) -> usize {
+    ((2 * a * b + c) / (2 * c)).max(1)
+}
+
+/// Scales to `[height, width]` with a triangle filter that widens when shrinking (antialiased). With `cover`, the largest
+/// centred part of the wanted shape is scaled. The filter's weights are whole numbers of 16 bits made with plain
+/// arithmetic on f64, and sums are of integers: the same bits on every machine.
+fn resample(picture: Picture, [height, width]: [usize; 2], cover: bool) -> Result<Picture> {
+    if [picture.height, picture.width] == [height, width] {
+        return Ok(picture);
+    }
+    let kind = if picture.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let bad = |error: &dyn std::fmt::Display| {
+        Error::new(format!("{} x {} pixels cannot be scaled: {error}", picture.width, picture.height))
+            .advice("Remove the picture.")
+    };
+    let source = images::ImageRef::new(picture.width as u32, picture.height as u32, &picture.pixels, kind)
+        .map_err(|error| bad(&error))?;
+    let mut target = images::Image::new(width as u32, height as u32, kind);
+    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
+    if cover {
+        options = options.fit_into_destination(None);
+    }
+    Resizer::new().resize(&source, &mut target, &options).map_err(|error| bad(&error))?;
+    Ok(Picture { height, width, channels: picture.channels, pixels: target.into_vec() })
+}
+
+/// Where a picture is cut from its canvas: outside of the canvas is black.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Window {
+    pub top: isize,
+    pub left: isize,
+    pub flip: bool,
+}
+
+impl Window {
+    /// The middle of a canvas.
+    pub(super) fn centre(canvas: [usize; 2], size: [usize; 2]) -> Window {
+        let [top, left] = [0, 1].map(|i| ((canvas[i] - size[i]) / 2) as isize);
+        Window { top, left, flip: false }
+    }
+}
+
+/// (value / 255 − mean) / std of every byte, per channel.
+pub(super) struct Scale(Vec<[f32; 256]>);
+
+impl Scale {
+    pub(super) fn new(preparation: &Preparation) -> Scale {
+        let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
+        Scale(preparation.mean.iter().zip(&preparation.std).map(table).collect())
+    }
+
+    /// Writes the `[channels, height, width]` numbers of a window of `size` of a canvas of bytes, channels last.
+    pub(super) fn write(&self, canvas: &[u8], from: [usize; 2], window: Window, size: [usize; 2], out: &mut [f32]) {
+        let channels = self.0.len();
+        let ([rows, columns], [height, width]) = (from, size);
+        for (channel, (plane, table)) in out.chunks_exact_mut(height * width).zip(&self.0).enumerate() {
+            for (y, line) in plane.chunks_exact_mut(width).enumerate() {
+                let Some(row) =
+                    window.top.checked_add_unsigned(y).and_then(|y| usize::try_from(y).ok()).filter(|&y| y < rows)
+                else {
+                    line.fill(table[0]);
+                    continue;
+                };
+                let row = &canvas[row * columns * channels..][..columns * channels];
+                // The columns of the window that lie on the canvas.
+                let first = window.left.min(0).unsigned_abs().min(width);
+                let last = columns.saturating_add_signed(-window.left).clamp(first, width);
+                line.fill(table[0]);
+                let from = (first as isize + window.left) as usize * channels + channel;
+                for (value, &byte) in
+                    line[first..last].iter_mut().zip(row.get(from..).unwrap_or_default().iter().step_by(channels))
+                {
+                    *value = table[usize::from(byte)];
+                }
+                if window.flip {
+                    line.reverse();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;
