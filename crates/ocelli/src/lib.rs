@@ -3,11 +3,11 @@
 
 pub mod data;
 pub mod error;
+pub mod explain;
 pub mod formats;
 pub mod metrics;
-pub mod plot;
-pub mod explain;
 pub mod net;
+pub mod plot;
 pub mod shape;
 pub mod tensor;
 
