@@ -40,9 +40,6 @@ pub struct Globals {
     /// Results as JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
-    /// No Winograd convolutions: slower, errors smaller
-    #[arg(long, global = true)]
-    pub exact: bool,
 }
 
 impl Globals {
