@@ -78,3 +78,104 @@ impl ConvShape {
         self.weights() * h * w
     }
 }
+
+/// A pooling's shapes, forward. The window's dilation is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// Input rows and columns.
+    pub input: [usize; 2],
+    /// Channels of input and output.
+    pub channels: usize,
+    /// The sliding window.
+    pub window: Window,
+    /// Whether the output size is rounded up, so that the last window may reach past the padding.
+    pub ceil_mode: bool,
+}
+
+impl PoolShape {
+    /// Output rows and columns; `None` where the window does not fit. With `ceil_mode` as PyTorch: rounded up, but a
+    /// last window that would start behind the input and the padding before it is left out.
+    pub fn output_size(&self) -> Option<[usize; 2]> {
+        let floor = self.window.output(self.input)?;
+        if !self.ceil_mode {
+            return Some(floor);
+        }
+        Some(std::array::from_fn(|i| {
+            let (size, before) = (self.input[i] as isize, self.window.padding[i]);
+            let room = size + before + self.window.padding[i + 2] - self.window.span()[i] as isize;
+            let up = (room as usize).div_ceil(self.window.stride[i]) + 1;
+            if ((up - 1) * self.window.stride[i]) as isize >= size + before { up - 1 } else { up }
+        }))
+    }
+
+    /// Output rows and columns.
+    ///
+    /// # Panics
+    /// The window does not fit; whoever makes a `PoolShape` checks that first.
+    pub fn output(&self) -> [usize; 2] {
+        self.output_size().expect("a window that fits its input")
+    }
+
+    /// Bytes of a stored window position: 1 where the window has at most 255 positions, else 4.
+    pub fn index_bytes(&self) -> usize {
+        if self.window.kernel[0] * self.window.kernel[1] <= 255 { 1 } else { 4 }
+    }
+}
+
+impl Window {
+    /// The window's rows (`axis` 0) or columns (1) that meet an input of `size` at output position `o`, dilation 1,
+    /// and the input position of the first one.
+    pub(crate) fn taps(&self, axis: usize, o: usize, size: usize) -> (std::ops::Range<usize>, usize) {
+        let start = (o * self.stride[axis]) as isize - self.padding[axis];
+        let first = (-start).clamp(0, self.kernel[axis] as isize);
+        let last = (size as isize - start).clamp(first, self.kernel[axis] as isize);
+        (first as usize..last as usize, (start + first).max(0) as usize)
+    }
+
+    /// The output positions, of `outputs`, whose windows meet input position `i`, dilation 1.
+    pub(crate) fn meeting(&self, axis: usize, i: usize, outputs: usize) -> std::ops::Range<usize> {
+        let (stride, padded) = (self.stride[axis] as isize, i as isize + self.padding[axis]);
+        let first = (padded - self.kernel[axis] as isize + stride).div_euclid(stride).max(0);
+        let last = (padded.div_euclid(stride) + 1).clamp(first, (outputs as isize).max(first));
+        first as usize..last as usize
+    }
+}
+
+#[cfg(test)]
+mod pool_tests {
+    use super::*;
+
+    fn output(size: usize, kernel: usize, stride: usize, padding: isize, ceil_mode: bool) -> usize {
+        let window = Window { stride: [stride; 2], padding: [padding; 4], ..Window::new([kernel; 2]) };
+        PoolShape { input: [size; 2], channels: 1, window, ceil_mode }.output()[0]
+    }
+
+    #[test]
+    fn rounding_up_adds_a_window_that_starts_inside() {
+        assert_eq!(output(7, 2, 2, 0, false), 3);
+        assert_eq!(output(7, 2, 2, 0, true), 4);
+        assert_eq!(output(13, 3, 2, 0, true), 6);
+        assert_eq!(output(112, 3, 2, 0, true), 56);
+        // Rounded up it would be 4, but the last window would start in the padding at the end.
+        assert_eq!(output(5, 2, 2, 1, true), 3);
+        assert_eq!(output(1, 1, 2, 0, true), 1);
+    }
+
+    #[test]
+    fn meeting_is_the_reverse_of_taps() {
+        for (kernel, stride, padding, size) in [(3, 2, 1, 7), (2, 3, 0, 11), (3, 1, 1, 5), (2, 2, -1, 9), (1, 2, 2, 6)]
+        {
+            let window = Window { stride: [stride; 2], padding: [padding; 4], ..Window::new([kernel; 2]) };
+            let outputs = window.output([size; 2]).unwrap()[0];
+            for i in 0..size {
+                let expect: Vec<usize> = (0..outputs)
+                    .filter(|&o| {
+                        let (taps, first) = window.taps(0, o, size);
+                        (first..first + taps.len()).contains(&i)
+                    })
+                    .collect();
+                assert_eq!(window.meeting(0, i, outputs).collect::<Vec<_>>(), expect, "{window:?} {i}");
+            }
+        }
+    }
+}

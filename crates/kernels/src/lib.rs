@@ -15,6 +15,7 @@ mod isa;
 pub mod layout;
 pub mod math;
 pub(crate) mod pool;
+pub mod pooling;
 pub mod random;
 pub mod real;
 pub(crate) mod simd;

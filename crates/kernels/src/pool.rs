@@ -4,6 +4,7 @@
 //! they sleep, nothing is allocated per loop, and the caller works too. Tasks are handed out by a counter: which thread
 //! runs a task is left to chance, so a task must never let its result depend on it.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -99,6 +100,17 @@ impl Pool {
         if let Some(panic) = lock(&shared.panic).take() {
             resume_unwind(panic);
         }
+    }
+}
+
+/// Elements of a task: 64 KiB take some microseconds, many times what handing out a task costs.
+const GRAIN: usize = 16 * 1024;
+
+impl Pool {
+    /// Calls `body` with ranges that together cover `0..items`, each of about 16 K elements at `elements` an item.
+    pub(crate) fn run_ranges(&self, items: usize, elements: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+        let each = (GRAIN / elements.max(1)).max(1);
+        self.run(items.div_ceil(each), &|task| body(task * each..items.min((task + 1) * each)));
     }
 }
 

@@ -23,7 +23,7 @@ fn bound(x: f64) -> impl Fn(usize, f64) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn activations_follow_their_formulas(len in 1usize..40_000, which in 0usize..8, seed: u64) {

@@ -100,6 +100,11 @@ impl<'a> ViewMut<'a> {
     pub fn strided(data: &'a mut [f32], stride: usize) -> ViewMut<'a> {
         ViewMut { data, steps: Steps::Strided(stride) }
     }
+    /// The elements, to be shared among tasks, and their sample and pixel strides, bounds checked.
+    pub(crate) fn checked(self, extent: Extent) -> (Shares<f32>, [usize; 2]) {
+        let strides = self.steps.check(extent, self.data.len());
+        (Shares::new(self.data), strides)
+    }
 }
 
 /// A function of vectors, one of each operand.
@@ -120,9 +125,6 @@ macro_rules! lanewise {
     };
 }
 pub(crate) use lanewise;
-
-/// Elements of a task: 64 KiB an operand take some microseconds, many times what handing out a task costs.
-const GRAIN: usize = 16 * 1024;
 
 #[derive(Clone, Copy)]
 struct Operand {
@@ -207,8 +209,7 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
     if elements == 0 {
         return;
     }
-    let output_strides = output.steps.check(extent, output.data.len());
-    let shares = Shares::new(output.data);
+    let (shares, output_strides) = output.checked(extent);
     let inputs = inputs.map(|input| match input.map(|view| view.checked(extent)) {
         Some((data, strides)) => Operand { data, strides },
         None => Operand { data: shares.pointer(), strides: output_strides },
@@ -217,21 +218,18 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
     // Raw pointers are not `Sync`; as addresses inside a wrapper they can be handed to the tasks.
     let operands = Addresses(inputs);
     if output_strides == dense && inputs.iter().all(|x| x.strides == dense) {
-        cpu.pool().run(elements.div_ceil(GRAIN), &|task| {
-            let (start, inputs) = (task * GRAIN, operands.get());
-            let len = GRAIN.min(elements - start);
-            // SAFETY: start + len <= elements, which all operands hold; tasks write parts of their own.
+        cpu.pool().run_ranges(elements, 1, &|range| {
+            let inputs = operands.get();
+            // SAFETY: the range lies in all operands; tasks write parts of their own.
             let run = unsafe {
-                Run { f, inputs: inputs.map(|x| x.data.add(start)), output: shares.pointer().add(start), len }
+                let output = shares.pointer().add(range.start);
+                Run { f, inputs: inputs.map(|x| x.data.add(range.start)), output, len: range.len() }
             };
             dispatch(cpu.isa(), Flat(run));
         });
         return;
     }
-    let total = extent.samples * extent.pixels;
-    let each = (GRAIN / extent.channels).max(1);
-    cpu.pool().run(total.div_ceil(each), &|task| {
-        let rows = task * each..total.min((task + 1) * each);
+    cpu.pool().run_ranges(extent.samples * extent.pixels, extent.channels, &|rows| {
         let (inputs, output) = (operands.get(), shares.pointer());
         dispatch(cpu.isa(), Rows { f, extent, inputs, output, output_strides, rows });
     });

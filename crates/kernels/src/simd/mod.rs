@@ -78,6 +78,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `if a > b { x } else { y }` lane by lane; a NaN in `a` or `b` gives `y`.
     fn select_gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
 
+    /// `if a > b or a is NaN { x } else { y }` lane by lane: a maximum that keeps the last NaN.
+    fn select_gt_or_nan(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::V {
@@ -157,6 +160,8 @@ mod tests {
                 s.round(a),
                 s.exp2i(s.round(a)),
                 s.select_gt(a, b, b, a),
+                s.select_gt_or_nan(a, b, b, a),
+                s.select_gt_or_nan(b, a, b, a),
             ];
             let mut bits: Vec<u32> = vectors.iter().flat_map(|&v| s.to_array(v)).map(f32::to_bits).collect();
             bits.push(s.sum(a).to_bits());

@@ -107,4 +107,8 @@ impl Simd for Portable {
     fn select_gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
         core::array::from_fn(|i| if a[i] > b[i] { x[i] } else { y[i] })
     }
+    #[inline(always)]
+    fn select_gt_or_nan(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        core::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
+    }
 }

@@ -117,6 +117,13 @@ impl Simd for Avx512 {
     fn select_gt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x) }
     }
+    #[inline(always)]
+    fn select_gt_or_nan(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        unsafe {
+            let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
+            _mm512_mask_blend_ps(greater | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), y, x)
+        }
+    }
 }
 
 /// The two halves of a vector.
@@ -241,6 +248,14 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn select_gt(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
         let half = |i: usize| unsafe { _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i])) };
+        [half(0), half(1)]
+    }
+    #[inline(always)]
+    fn select_gt_or_nan(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
+        let half = |i: usize| unsafe {
+            let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i]);
+            _mm256_blendv_ps(y[i], x[i], _mm256_or_ps(greater, _mm256_cmp_ps::<_CMP_UNORD_Q>(a[i], a[i])))
+        };
         [half(0), half(1)]
     }
 }

@@ -3,6 +3,12 @@
 
 use ocelli_kernels::random::{Random, name};
 use ocelli_kernels::{Cpu, Isa};
+use proptest::prelude::ProptestConfig;
+
+/// So many random cases a property; failing ones are printed, not stored.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// Every instruction set of this processor at several numbers of threads.
 pub fn cpus() -> Vec<Cpu> {

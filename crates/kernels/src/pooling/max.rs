@@ -1,0 +1,236 @@
+//! Maximum pooling: vectors over channels, the window's position carried along as a float beside the maximum.
+
+use super::extents;
+use crate::Cpu;
+use crate::elementwise::{View, ViewMut};
+use crate::geometry::PoolShape;
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+use std::ops::Range;
+
+/// The maximum of each window; with `indices` (`index_bytes` an output element, `[n, pixels, channels]`) also where in
+/// the window it was: the first of equal ones, a NaN before all numbers.
+pub fn max_pool(cpu: &Cpu, shape: &PoolShape, n: usize, x: View, y: ViewMut, indices: Option<&mut [u8]>) {
+    let (input, output) = extents(shape, n);
+    if output.elements() == 0 {
+        return;
+    }
+    let (x, x_strides) = x.checked(input);
+    let (y, y_strides) = y.checked(output);
+    let bytes = shape.index_bytes();
+    let indices = indices.map(|indices| {
+        assert_eq!(indices.len(), output.elements() * bytes, "an index for each output element");
+        Shares::new(indices)
+    });
+    let forward = Forward { shape, x, x_strides, y, y_strides, indices };
+    let [oh, ow] = shape.output();
+    cpu.pool().run_ranges(n * oh, ow * shape.channels, &|rows| {
+        let forward = &forward;
+        match (forward.indices.is_some(), bytes) {
+            (false, _) => dispatch(cpu.isa(), ForwardRows::<0> { forward, rows }),
+            (true, 1) => dispatch(cpu.isa(), ForwardRows::<1> { forward, rows }),
+            (true, _) => dispatch(cpu.isa(), ForwardRows::<4> { forward, rows }),
+        }
+    });
+}
+
+struct Forward<'a> {
+    shape: &'a PoolShape,
+    x: *const f32,
+    x_strides: [usize; 2],
+    y: Shares<f32>,
+    y_strides: [usize; 2],
+    indices: Option<Shares<u8>>,
+}
+// SAFETY: `x` is read only; every task writes rows of its own.
+unsafe impl Sync for Forward<'_> {}
+
+/// Some of all pictures' output rows; `BYTES` an index, none for 0.
+struct ForwardRows<'a, const BYTES: usize> {
+    forward: &'a Forward<'a>,
+    rows: Range<usize>,
+}
+
+/// One window's elements in the input, for one output pixel.
+#[derive(Clone, Copy)]
+struct Taps {
+    /// The first element's address.
+    x: *const f32,
+    /// Distance between rows and between pixels.
+    steps: [usize; 2],
+    rows: usize,
+    columns: usize,
+    /// Position of the first element in the window, and positions from row to row.
+    first: usize,
+    kernel_columns: usize,
+}
+
+impl<const BYTES: usize> Kernel for ForwardRows<'_, BYTES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let f = self.forward;
+        let ([h, w], [oh, ow], window) = (f.shape.input, f.shape.output(), f.shape.window);
+        let channels = f.shape.channels;
+        for row in self.rows {
+            let (sample, oy) = (row / oh, row % oh);
+            let (ky, y0) = window.taps(0, oy, h);
+            for ox in 0..ow {
+                let (kx, x0) = window.taps(1, ox, w);
+                let output = sample * f.y_strides[0] + (oy * ow + ox) * f.y_strides[1];
+                // An empty window may start past the end; its address is never read.
+                let offset = sample * f.x_strides[0] + (y0 * w + x0) * f.x_strides[1];
+                let taps = Taps {
+                    x: f.x.wrapping_add(offset),
+                    steps: [w * f.x_strides[1], f.x_strides[1]],
+                    rows: ky.len(),
+                    columns: kx.len(),
+                    first: if ky.is_empty() || kx.is_empty() { 0 } else { ky.start * window.kernel[1] + kx.start },
+                    kernel_columns: window.kernel[1],
+                };
+                // SAFETY: taps lie in the input, the outputs belong to this row alone.
+                unsafe {
+                    let y = f.y.part(output, channels).as_mut_ptr();
+                    let index = match &f.indices {
+                        Some(indices) if BYTES > 0 => {
+                            indices.part((row * ow + ox) * channels * BYTES, channels * BYTES).as_mut_ptr()
+                        }
+                        _ => std::ptr::null_mut(),
+                    };
+                    let whole = channels / LANES * LANES;
+                    for c in (0..whole).step_by(LANES) {
+                        window_max::<S, BYTES>(s, taps, c, LANES, y, index);
+                    }
+                    if whole < channels {
+                        window_max::<S, BYTES>(s, taps, whole, channels - whole, y, index);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The maxima of channels `c..c + n` of one window.
+///
+/// # Safety
+/// The taps lie in the input; `y` holds c + n elements, `index` as many of `BYTES`.
+#[inline(always)]
+unsafe fn window_max<S: Simd, const BYTES: usize>(s: S, t: Taps, c: usize, n: usize, y: *mut f32, index: *mut u8) {
+    let mut best = s.splat(f32::NEG_INFINITY);
+    let mut at = s.splat(t.first as f32);
+    for r in 0..t.rows {
+        for k in 0..t.columns {
+            // SAFETY: a tap in the input, n channels from c.
+            let x = unsafe {
+                let x = t.x.add(r * t.steps[0] + k * t.steps[1] + c);
+                if n == LANES { s.load(x) } else { s.load_n(x, n) }
+            };
+            if BYTES > 0 {
+                at = s.select_gt_or_nan(x, best, s.splat((t.first + r * t.kernel_columns + k) as f32), at);
+            }
+            best = s.select_gt_or_nan(x, best, x, best);
+        }
+    }
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if n == LANES {
+            s.store(y.add(c), best)
+        } else {
+            s.store_n(y.add(c), best, n)
+        }
+        if BYTES > 0 {
+            let at = s.to_array(at);
+            // Adding 2^23 puts a whole number into the low bits of the mantissa.
+            let whole = |at: f32| (at + 8_388_608.0).to_bits() & 0x7F_FFFF;
+            if BYTES == 1 {
+                let at: [u8; LANES] = std::array::from_fn(|i| whole(at[i]) as u8);
+                index.add(c).copy_from_nonoverlapping(at.as_ptr(), n);
+            } else {
+                let at: [[u8; 4]; LANES] = std::array::from_fn(|i| whole(at[i]).to_ne_bytes());
+                index.add(c * 4).copy_from_nonoverlapping(at.as_ptr().cast(), n * 4);
+            }
+        }
+    }
+}
+
+/// The gradient of [`max_pool`]: every input element sums dy over the windows whose maximum it was.
+pub fn max_pool_backward(cpu: &Cpu, shape: &PoolShape, n: usize, dy: View, indices: &[u8], dx: ViewMut) {
+    let (input, output) = extents(shape, n);
+    if input.elements() == 0 {
+        return;
+    }
+    let (dy, dy_strides) = dy.checked(output);
+    let (dx, dx_strides) = dx.checked(input);
+    let bytes = shape.index_bytes();
+    assert_eq!(indices.len(), output.elements() * bytes, "an index for each output element");
+    let backward = Backward { shape, dy, dy_strides, indices, dx, dx_strides };
+    let [h, w] = shape.input;
+    cpu.pool().run_ranges(n * h, w * shape.channels, &|rows| {
+        let backward = &backward;
+        match bytes {
+            1 => dispatch(cpu.isa(), BackwardRows::<1> { backward, rows }),
+            _ => dispatch(cpu.isa(), BackwardRows::<4> { backward, rows }),
+        }
+    });
+}
+
+struct Backward<'a> {
+    shape: &'a PoolShape,
+    dy: *const f32,
+    dy_strides: [usize; 2],
+    indices: &'a [u8],
+    dx: Shares<f32>,
+    dx_strides: [usize; 2],
+}
+// SAFETY: `dy` is read only; every task writes rows of its own.
+unsafe impl Sync for Backward<'_> {}
+
+struct BackwardRows<'a, const BYTES: usize> {
+    backward: &'a Backward<'a>,
+    rows: Range<usize>,
+}
+
+impl<const BYTES: usize> Kernel for BackwardRows<'_, BYTES> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let b = self.backward;
+        let ([h, w], [oh, ow], window) = (b.shape.input, b.shape.output(), b.shape.window);
+        let channels = b.shape.channels;
+        for row in self.rows {
+            let (sample, iy) = (row / h, row % h);
+            let oys = window.meeting(0, iy, oh);
+            for ix in 0..w {
+                let oxs = window.meeting(1, ix, ow);
+                // SAFETY: this pixel belongs to this task alone.
+                let dx = unsafe { b.dx.part(sample * b.dx_strides[0] + (iy * w + ix) * b.dx_strides[1], channels) };
+                dx.fill(0.0);
+                for oy in oys.clone() {
+                    let ky = (iy as isize + window.padding[0]) as usize - oy * window.stride[0];
+                    for ox in oxs.clone() {
+                        let kx = (ix as isize + window.padding[1]) as usize - ox * window.stride[1];
+                        let (o, position) = (oy * ow + ox, ky * window.kernel[1] + kx);
+                        let first = (sample * oh * ow + o) * channels * BYTES;
+                        let indices = &b.indices[first..first + channels * BYTES];
+                        // SAFETY: checked for the whole output.
+                        let dy = unsafe {
+                            let dy = b.dy.add(sample * b.dy_strides[0] + o * b.dy_strides[1]);
+                            std::slice::from_raw_parts(dy, channels)
+                        };
+                        gather::<BYTES>(dx, dy, indices, position as u32);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// dx += dy where the index is `position`. A plain loop over channels, which the compiler turns into masked vectors.
+#[inline(always)]
+fn gather<const BYTES: usize>(dx: &mut [f32], dy: &[f32], indices: &[u8], position: u32) {
+    let (indices, _) = indices.as_chunks::<BYTES>();
+    let position: [u8; BYTES] = std::array::from_fn(|i| position.to_ne_bytes()[i]);
+    for ((dx, &dy), &index) in dx.iter_mut().zip(dy).zip(indices) {
+        *dx += if index == position { dy } else { 0.0 };
+    }
+}
