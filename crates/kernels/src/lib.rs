@@ -13,11 +13,14 @@ pub mod elementwise;
 pub mod geometry;
 mod isa;
 pub mod layout;
+pub mod lrn;
 pub mod math;
+pub mod norm;
 pub(crate) mod pool;
 pub mod pooling;
 pub mod random;
 pub mod real;
+pub mod reduce;
 pub(crate) mod simd;
 pub mod update;
 

@@ -1,0 +1,66 @@
+//! Sums over a batch whose bits do not depend on threads: fixed groups of samples, joined by a fixed tree.
+
+/// Samples of a group. Micro-batches and ranks own whole groups.
+pub const GROUP: usize = 16;
+
+/// Joins slots `0..count` into slot 0: within each group of `group` slots one after the other, then the groups by a
+/// binary tree. `join(i, j, end)` adds what slot j has gathered from `j..end` to what slot i has from `i..j`.
+pub(crate) fn join_slots(count: usize, group: usize, mut join: impl FnMut(usize, usize, usize)) {
+    for first in (0..count).step_by(group) {
+        for slot in first + 1..count.min(first + group) {
+            join(first, slot, slot + 1);
+        }
+    }
+    let mut width = group;
+    while width < count {
+        for i in (0..count - width).step_by(2 * width) {
+            join(i, i + width, count.min(i + 2 * width));
+        }
+        width *= 2;
+    }
+}
+
+/// The sum of a number a sample, in f64, by groups and tree; spoils the numbers.
+pub(crate) fn sum_samples(numbers: &mut [f64]) -> f64 {
+    join_slots(numbers.len(), GROUP, |i, j, _| numbers[i] += numbers[j]);
+    numbers.first().copied().unwrap_or(0.0)
+}
+
+/// Elements of an `f32` workspace that hold `len` numbers in f64, wherever it starts.
+pub(crate) const fn f64_room(len: usize) -> usize {
+    2 * len + 1
+}
+
+/// The first aligned part of a workspace as `len` numbers in f64.
+pub(crate) fn as_f64(workspace: &mut [f32], len: usize) -> &mut [f64] {
+    // SAFETY: every bit pattern is an f64.
+    let (_, middle, _) = unsafe { workspace.align_to_mut::<f64>() };
+    &mut middle[..len]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_is_joined_once_and_in_order() {
+        for count in 0..70 {
+            for group in [1, 3, 16] {
+                let mut slots: Vec<Vec<usize>> = (0..count).map(|i| vec![i]).collect();
+                join_slots(count, group, |i, j, end| {
+                    assert_eq!((slots[i].len(), slots[j].len()), (j - i, end - j));
+                    let joined = std::mem::take(&mut slots[j]);
+                    slots[i].extend(joined);
+                });
+                assert_eq!(slots.first().cloned().unwrap_or_default(), (0..count).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_workspace_holds_its_numbers_at_any_alignment() {
+        let mut space = vec![0.0; f64_room(5) + 1];
+        assert_eq!(as_f64(&mut space, 5).len(), 5);
+        assert_eq!(as_f64(&mut space[1..], 5).len(), 5);
+    }
+}
