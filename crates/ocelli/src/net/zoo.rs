@@ -5,7 +5,17 @@ use super::kind::unknown;
 use crate::Result;
 
 /// Name and text of each.
-const ZOO: &[(&str, &str)] = &[("lenet5", include_str!("../../zoo/lenet5.toml"))];
+const ZOO: &[(&str, &str)] = &[
+    ("lenet5", include_str!("../../zoo/lenet5.toml")),
+    ("convnetjs-mnist", include_str!("../../zoo/convnetjs-mnist.toml")),
+    ("convnetjs-cifar10", include_str!("../../zoo/convnetjs-cifar10.toml")),
+    ("small-colour", include_str!("../../zoo/small-colour.toml")),
+    ("alexnet-slide", include_str!("../../zoo/alexnet-slide.toml")),
+    ("alexnet-2012-2gpu", include_str!("../../zoo/alexnet-2012-2gpu.toml")),
+    ("vgg16", include_str!("../../zoo/vgg16.toml")),
+    ("resnet18", include_str!("../../zoo/resnet18.toml")),
+    ("mobilenet_v2", include_str!("../../zoo/mobilenet_v2.toml")),
+];
 
 impl Net {
     /// A net of the zoo.

@@ -1,0 +1,134 @@
+//! The networks of the zoo have the parameters, multiply-adds, shapes and names of their papers and of torchvision.
+
+use super::*;
+
+/// A net of the zoo as its file has it.
+fn zoo(name: &str) -> Resolved {
+    let classes = Net::zoo(name).unwrap().classes.or(Some(10));
+    Net::zoo(name).unwrap().resolve(classes, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Multiply-adds of one picture.
+fn macs(net: &Resolved) -> u64 {
+    net.layers.iter().map(|layer| layer.kind.macs(&layer.input_shapes, layer.shape)).sum()
+}
+
+/// `name: shape` of the layers of these types.
+fn drawn(net: &Resolved, types: &[&str]) -> Vec<String> {
+    let layers = net.layers.iter().filter(|layer| types.contains(&layer.kind.type_name()));
+    layers.map(|layer| format!("{}: {}", layer.name, layer.shape)).collect()
+}
+
+#[test]
+fn lenet5_has_61706_parameters_and_the_shapes_of_the_textbook() {
+    let net = zoo("lenet5");
+    assert_eq!(net.parameter_count(), 61_706);
+    let shapes: Vec<String> = net.layers.iter().map(|layer| layer.shape.to_string()).collect();
+    assert_eq!(
+        shapes,
+        ["28x28x6", "28x28x6", "14x14x6", "10x10x16", "10x10x16", "5x5x16", "120", "120", "84", "84", "10"]
+    );
+    let names: Vec<&str> = net.layers.iter().map(|layer| layer.name.as_str()).collect();
+    assert_eq!(names[..3], ["conv1", "relu1", "max_pool1"]);
+    assert_eq!(net.classes, 10);
+}
+
+#[test]
+fn the_convnetjs_nets_have_the_figures_of_their_pages() {
+    let cifar = zoo("convnetjs-cifar10");
+    assert_eq!(cifar.parameter_count(), 22_466);
+    assert_eq!(macs(&cifar), 3_920_000);
+    let mnist = zoo("convnetjs-mnist");
+    assert_eq!(mnist.input, [1, 24, 24]);
+    assert_eq!(macs(&mnist), 578_560);
+    assert_eq!(mnist.parameter_count(), 5_994);
+}
+
+#[test]
+fn alexnet_of_the_slide_has_every_line_of_the_lecture_in_its_order() {
+    let net = zoo("alexnet-slide");
+    assert_eq!(net.input, [3, 227, 227]);
+    assert_eq!(
+        drawn(&net, &["conv", "max_pool", "lrn", "linear"]),
+        [
+            "conv1: 55x55x96",
+            "pool1: 27x27x96",
+            "norm1: 27x27x96",
+            "conv2: 27x27x256",
+            "pool2: 13x13x256",
+            "norm2: 13x13x256",
+            "conv3: 13x13x384",
+            "conv4: 13x13x384",
+            "conv5: 13x13x256",
+            "pool3: 6x6x256",
+            "fc6: 4096",
+            "fc7: 4096",
+            "fc8: 1000",
+        ]
+    );
+    assert_eq!(net.parameter_count(), 62_378_344);
+    assert_eq!(macs(&net), 1_135_256_096);
+}
+
+#[test]
+fn alexnet_of_the_paper_normalises_before_it_pools_and_has_two_groups() {
+    let net = zoo("alexnet-2012-2gpu");
+    assert_eq!(
+        drawn(&net, &["max_pool", "lrn"]),
+        ["norm1: 55x55x96", "pool1: 27x27x96", "norm2: 27x27x256", "pool2: 13x13x256", "pool5: 6x6x256"]
+    );
+    assert_eq!(net.parameter_count(), 60_965_224);
+    assert_eq!(macs(&net), 724_406_816);
+    let ones: Vec<&str> = net.parameters().filter(|p| p.init == Init::Constant(1.0)).map(|p| p.name.as_str()).collect();
+    assert_eq!(ones, ["conv2.bias", "conv4.bias", "conv5.bias", "fc6.bias", "fc7.bias"]);
+}
+
+#[test]
+fn alexnets_layers_have_the_parameters_and_multiply_adds_of_the_table() {
+    let table = [
+        ("conv1", 34_944, 105_415_200),
+        ("conv2", 614_656, 447_897_600),
+        ("conv3", 885_120, 149_520_384),
+        ("conv4", 1_327_488, 224_280_576),
+        ("conv5", 884_992, 149_520_384),
+        ("fc6", 37_752_832, 37_748_736),
+        ("fc7", 16_781_312, 16_777_216),
+        ("fc8", 4_097_000, 4_096_000),
+    ];
+    let halves = [("conv2", 307_456, 223_948_800), ("conv4", 663_936, 112_140_288), ("conv5", 442_624, 74_760_192)];
+    for (net, table) in [(zoo("alexnet-slide"), &table[..]), (zoo("alexnet-2012-2gpu"), &halves[..])] {
+        for &(name, parameters, macs) in table {
+            let layer = net.layer(name).unwrap();
+            assert_eq!(layer.parameters.iter().map(Parameter::len).sum::<usize>(), parameters, "{name}");
+            assert_eq!(layer.kind.macs(&layer.input_shapes, layer.shape), macs, "{name}");
+        }
+    }
+}
+
+#[test]
+fn torchvisions_state_dicts_load_by_name() {
+    let files = [
+        ("vgg16", include_str!("../../../../../tests/golden/torchvision/vgg16.txt")),
+        ("resnet18", include_str!("../../../../../tests/golden/torchvision/resnet18.txt")),
+        ("mobilenet_v2", include_str!("../../../../../tests/golden/torchvision/mobilenet_v2.txt")),
+    ];
+    for (name, text) in files {
+        let net = zoo(name);
+        let mut ours = vec![format!("parameters {} macs {}", net.parameter_count(), macs(&net))];
+        ours.extend(net.parameters().map(|p| {
+            let dims: Vec<String> = p.dims.iter().map(usize::to_string).collect();
+            format!("{} {}", p.name, dims.join("x"))
+        }));
+        assert_eq!(ours, text.lines().collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn the_small_colour_net_takes_any_size_and_number_of_classes() {
+    let net = Net::zoo("small-colour").unwrap();
+    for (classes, size) in [(2, 8), (3, 64), (100, 97)] {
+        let net = net.resolve(Some(classes), Some([3, size, size + 1])).unwrap();
+        assert_eq!(net.classes, classes);
+        assert_eq!(net.parameter_count(), 241_184 + 129 * classes as u64);
+    }
+}
