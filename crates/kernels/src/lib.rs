@@ -9,10 +9,12 @@
 //! lanes by a fixed tree of 16 virtual lanes.
 
 pub mod arena;
+pub mod dropout;
 pub mod elementwise;
 pub mod geometry;
 mod isa;
 pub mod layout;
+pub mod loss;
 pub mod lrn;
 pub mod math;
 pub mod norm;
@@ -22,6 +24,7 @@ pub mod random;
 pub mod real;
 pub mod reduce;
 pub(crate) mod simd;
+pub mod softmax;
 pub mod update;
 
 pub use isa::Isa;

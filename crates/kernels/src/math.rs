@@ -109,9 +109,12 @@ pub(crate) fn log<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_gt(x, s.zero(), tops, s.select_gt(s.splat(f32::MIN_POSITIVE), x, below, x))
 }
 
-/// Natural logarithm of a positive normal number, within 2 ulp: x = 2^e·m with m in [√½, √2), and
+/// Natural logarithm of a positive normal number, within 2 ulp; infinity and NaN are handed on. x = 2^e·m with m in [√½, √2), and
 /// ln m = 2·artanh((m − 1)/(m + 1)) by its series; 0.0295¹¹/23 < 2⁻⁵³ bounds what is left out.
 pub(crate) fn ln(x: f64) -> f64 {
+    if !x.is_finite() {
+        return x;
+    }
     let (bits, half) = (x.to_bits(), std::f64::consts::FRAC_1_SQRT_2.to_bits());
     let e = (bits.wrapping_sub(half) as i64) >> 52;
     let m = f64::from_bits(bits.wrapping_sub((e as u64) << 52));
@@ -257,6 +260,7 @@ mod tests {
 
     #[test]
     fn the_scalar_logarithm_is_right_to_two_ulp() {
+        assert!(ln(f64::NAN).is_nan() && ln(f64::INFINITY) == f64::INFINITY);
         for i in 1..20_000 {
             for x in [f64::from(i) / 20_000.0, f64::from(i) * 1e-9, f64::from(i)] {
                 let expect = x.ln();

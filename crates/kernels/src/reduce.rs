@@ -20,10 +20,17 @@ pub(crate) fn join_slots(count: usize, group: usize, mut join: impl FnMut(usize,
     }
 }
 
-/// The sum of a number a sample, in f64, by groups and tree; spoils the numbers.
-pub(crate) fn sum_samples(numbers: &mut [f64]) -> f64 {
-    join_slots(numbers.len(), GROUP, |i, j, _| numbers[i] += numbers[j]);
-    numbers.first().copied().unwrap_or(0.0)
+/// The sum of a number a sample, in f64: chains within groups of [`GROUP`], then the tree of [`join_slots`].
+pub(crate) fn sum_samples(count: usize, number: &dyn Fn(usize) -> f64) -> f64 {
+    fn tree(groups: std::ops::Range<usize>, count: usize, number: &dyn Fn(usize) -> f64) -> f64 {
+        if groups.len() <= 1 {
+            return (groups.start * GROUP..count.min(groups.end * GROUP)).map(number).fold(0.0, |sum, x| sum + x);
+        }
+        // The largest power of two under the number of groups goes left.
+        let half = groups.start + groups.len().next_power_of_two() / 2;
+        tree(groups.start..half, count, number) + tree(half..groups.end, count, number)
+    }
+    tree(0..count.div_ceil(GROUP), count, number)
 }
 
 /// Elements of an `f32` workspace that hold `len` numbers in f64, wherever it starts.
@@ -54,6 +61,16 @@ mod tests {
                 });
                 assert_eq!(slots.first().cloned().unwrap_or_default(), (0..count).collect::<Vec<_>>());
             }
+        }
+    }
+
+    #[test]
+    fn the_sum_of_samples_is_that_of_their_slots() {
+        for count in 0..200 {
+            let numbers: Vec<f64> = (0..count).map(|i| 1.0 / (i + 1) as f64).collect();
+            let mut slots = numbers.clone();
+            join_slots(count, GROUP, |i, j, _| slots[i] += slots[j]);
+            assert_eq!(sum_samples(count, &|i| numbers[i]), slots.first().copied().unwrap_or(0.0));
         }
     }
 

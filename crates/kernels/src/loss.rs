@@ -1,0 +1,240 @@
+//! Losses and their gradients: softmax cross-entropy and mean squared error.
+//!
+//! The sum over the batch is taken in `f64` by groups of samples and a tree, see [`crate::reduce`].
+
+use crate::Cpu;
+use crate::math::ln;
+use crate::pool::Shares;
+use crate::real::Real;
+use crate::reduce::sum_samples;
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::softmax::{exp_sum, maximum};
+
+/// Softmax cross-entropy, PyTorch's `CrossEntropyLoss` with its weighted mean: with label smoothing s, C classes and
+/// class weights w, a row of label t costs (1 − s)·w_t·(−log p_t) + s/C·Σ w_c·(−log p_c), and the loss is the sum of the
+/// rows over Σ w_t.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy<'a> {
+    /// Classes, the length of a row of logits.
+    pub classes: usize,
+    /// Label smoothing in [0, 1].
+    pub smoothing: f32,
+    /// A weight for each class; all 1 without.
+    pub class_weights: Option<&'a [f32]>,
+    /// Factor of loss and gradient: the weight of this output of a network.
+    pub factor: f32,
+}
+
+/// What a loss tells of one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Row {
+    /// The sample's own loss, before the mean and the factor.
+    pub loss: f32,
+    /// Whether the label's logit is the largest, the first of equal ones.
+    pub correct: bool,
+}
+
+impl CrossEntropy<'_> {
+    fn weight(&self, class: usize) -> f64 {
+        self.class_weights.map_or(1.0, |weights| f64::from(weights[class]))
+    }
+    fn check(&self, logits: usize, labels: &[u32]) {
+        assert_eq!(logits, labels.len() * self.classes, "a row of {} logits for each label", self.classes);
+        assert!(labels.iter().all(|&label| (label as usize) < self.classes), "labels below {}", self.classes);
+        assert!(self.class_weights.is_none_or(|weights| weights.len() == self.classes), "a weight for each class");
+    }
+    /// What the sum of rows is divided by.
+    fn total_weight(&self, labels: &[u32]) -> f64 {
+        sum_samples(labels.len(), &|i| self.weight(labels[i] as usize))
+    }
+    fn sum_of_weights(&self) -> f64 {
+        (0..self.classes).map(|c| self.weight(c)).fold(0.0, |sum, weight| sum + weight)
+    }
+}
+
+/// The definition: the loss, and its gradient for the logits.
+pub fn cross_entropy_reference<T: Real>(loss: &CrossEntropy, logits: &[T], labels: &[u32], gradient: &mut [T]) -> T {
+    loss.check(logits.len(), labels);
+    let of = T::from_f64;
+    let (smoothing, classes) = (f64::from(loss.smoothing), loss.classes);
+    let factor = of(f64::from(loss.factor) / loss.total_weight(labels));
+    let mut sum = T::ZERO;
+    crate::softmax::softmax_reference(classes, logits, gradient);
+    for (i, &label) in labels.iter().enumerate() {
+        let row = i * classes..(i + 1) * classes;
+        let (x, d) = (&logits[row.clone()], &mut gradient[row]);
+        let max = x.iter().fold(T::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+        let log_sum = max + x.iter().map(|&x| (x - max).exp()).sum::<T>().ln();
+        let target = |c: usize| {
+            let hot = if c == label as usize { (1.0 - smoothing) * loss.weight(c) } else { 0.0 };
+            of(hot + smoothing / classes as f64 * loss.weight(c))
+        };
+        let total: T = (0..classes).map(target).sum();
+        for c in 0..classes {
+            sum += target(c) * (log_sum - x[c]);
+            d[c] = factor * (d[c] * total - target(c));
+        }
+    }
+    sum * factor
+}
+
+/// The loss of a batch; writes each sample's [`Row`] and, if wanted, the gradient for the logits.
+///
+/// # Panics
+/// A label is not below the number of classes, or a slice has a wrong length.
+pub fn cross_entropy(
+    cpu: &Cpu,
+    loss: &CrossEntropy,
+    logits: &[f32],
+    labels: &[u32],
+    gradient: Option<&mut [f32]>,
+    rows: &mut [Row],
+) -> f64 {
+    loss.check(logits.len(), labels);
+    assert_eq!(rows.len(), labels.len(), "a row for each label");
+    let (classes, weights) = (loss.classes, loss.sum_of_weights());
+    let factor = f64::from(loss.factor) / loss.total_weight(labels);
+    let gradient = gradient.map(|gradient| {
+        assert_eq!(gradient.len(), logits.len(), "a gradient for each logit");
+        Shares::new(gradient)
+    });
+    let shares = Shares::new(rows);
+    cpu.pool().run_ranges(labels.len(), classes, &|range| {
+        for i in range {
+            let x = &logits[i * classes..(i + 1) * classes];
+            // SAFETY: every row belongs to one task.
+            let (gradient, row) =
+                unsafe { (gradient.as_ref().map(|g| g.part(i * classes, classes)), &mut shares.part(i, 1)[0]) };
+            *row = dispatch(cpu.isa(), EntropyRow { loss, x, label: labels[i] as usize, weights, factor, gradient });
+        }
+    });
+    factor * sum_samples(rows.len(), &|i| f64::from(rows[i].loss))
+}
+
+struct EntropyRow<'a> {
+    loss: &'a CrossEntropy<'a>,
+    x: &'a [f32],
+    label: usize,
+    /// Σ of all classes' weights.
+    weights: f64,
+    factor: f64,
+    gradient: Option<&'a mut [f32]>,
+}
+
+impl Kernel for EntropyRow<'_> {
+    type Output = Row;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Row {
+        let EntropyRow { loss, x, label, weights, factor, gradient } = self;
+        let max = maximum(s, x);
+        let mut gradient = gradient;
+        let sum = exp_sum(s, x, max, |i, n, e| {
+            if let Some(gradient) = &mut gradient {
+                // SAFETY: n elements are left at i.
+                unsafe { s.store_n(gradient.as_mut_ptr().add(i), e, n) };
+            }
+        });
+        let (smoothing, log_sum) = (f64::from(loss.smoothing), ln(f64::from(sum)));
+        let hot = (1.0 - smoothing) * loss.weight(label);
+        let even = smoothing / loss.classes as f64;
+        let mut cost = hot * (log_sum - f64::from(x[label] - max));
+        if smoothing > 0.0 {
+            cost += even * (log_sum * weights - weighted_sum(s, x, max, loss.class_weights));
+        }
+        if let Some(gradient) = gradient {
+            let scale = (factor * (hot + even * weights) / f64::from(sum)) as f32;
+            let even = (factor * even) as f32;
+            match loss.class_weights {
+                Some(weights) => gradient.iter_mut().zip(weights).for_each(|(d, &w)| *d = *d * scale - even * w),
+                None => gradient.iter_mut().for_each(|d| *d = *d * scale - even),
+            }
+            gradient[label] -= (factor * hot) as f32;
+        }
+        Row { loss: cost as f32, correct: x.iter().position(|&x| x == max) == Some(label) }
+    }
+}
+
+/// Σ w·(x − max) by 16 lanes and their tree.
+#[inline(always)]
+fn weighted_sum<S: Simd>(s: S, x: &[f32], max: f32, weights: Option<&[f32]>) -> f64 {
+    let mut sum = s.zero();
+    for i in (0..x.len()).step_by(LANES) {
+        let n = LANES.min(x.len() - i);
+        // SAFETY: n elements are left at i; lanes beyond them have weight 0 or the value 0.
+        unsafe {
+            let distance = s.sub(crate::softmax::load_or(s, x.as_ptr().add(i), n, max), s.splat(max));
+            sum = match weights {
+                Some(weights) => s.fma(s.load_n(weights.as_ptr().add(i), n), distance, sum),
+                None => s.add(sum, distance),
+            };
+        }
+    }
+    f64::from(s.sum(sum))
+}
+
+/// The definition of [`mean_squared`]: the loss, and its gradient for `x`.
+pub fn mean_squared_reference<T: Real>(factor: f64, x: &[T], targets: &[T], gradient: &mut [T]) -> T {
+    let factor = T::from_f64(factor / x.len() as f64);
+    let mut sum = T::ZERO;
+    for ((&x, &target), d) in x.iter().zip(targets).zip(gradient) {
+        sum += (x - target) * (x - target);
+        *d = T::from_f64(2.0) * factor * (x - target);
+    }
+    sum * factor
+}
+
+/// The mean of (x − target)² over all elements of a batch of rows of `width`, times `factor`; writes each sample's own
+/// mean (nothing counts as correct) and, if wanted, the gradient for `x`.
+pub fn mean_squared(
+    cpu: &Cpu,
+    width: usize,
+    factor: f32,
+    [x, targets]: [&[f32]; 2],
+    gradient: Option<&mut [f32]>,
+    rows: &mut [Row],
+) -> f64 {
+    assert!(x.len() == targets.len() && x.len() == rows.len() * width, "a row of {width} for each sample");
+    let factor = f64::from(factor) / rows.len() as f64;
+    let scale = (2.0 * factor / width as f64) as f32;
+    let gradient = gradient.map(|gradient| {
+        assert_eq!(gradient.len(), x.len(), "a gradient for each element");
+        Shares::new(gradient)
+    });
+    let shares = Shares::new(rows);
+    cpu.pool().run_ranges(x.len() / width.max(1), width, &|range| {
+        for i in range {
+            let [x, targets] = [x, targets].map(|x| &x[i * width..(i + 1) * width]);
+            // SAFETY: every row belongs to one task.
+            let (gradient, row) =
+                unsafe { (gradient.as_ref().map(|g| g.part(i * width, width)), &mut shares.part(i, 1)[0]) };
+            let sum = dispatch(cpu.isa(), Squares { x, targets });
+            if let Some(gradient) = gradient {
+                let distances = x.iter().zip(targets).map(|(x, target)| x - target);
+                gradient.iter_mut().zip(distances).for_each(|(d, distance)| *d = scale * distance);
+            }
+            *row = Row { loss: sum / width as f32, correct: false };
+        }
+    });
+    factor * sum_samples(rows.len(), &|i| f64::from(rows[i].loss))
+}
+
+struct Squares<'a> {
+    x: &'a [f32],
+    targets: &'a [f32],
+}
+
+impl Kernel for Squares<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        let mut sum = s.zero();
+        for i in (0..self.x.len()).step_by(LANES) {
+            let n = LANES.min(self.x.len() - i);
+            // SAFETY: n elements are left at i.
+            let distance =
+                unsafe { s.sub(s.load_n(self.x.as_ptr().add(i), n), s.load_n(self.targets.as_ptr().add(i), n)) };
+            sum = s.fma(distance, distance, sum);
+        }
+        s.sum(sum)
+    }
+}
