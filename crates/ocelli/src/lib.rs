@@ -6,6 +6,7 @@ pub mod error;
 pub mod explain;
 pub mod formats;
 pub mod metrics;
+pub mod model;
 pub mod net;
 pub mod plot;
 pub mod shape;

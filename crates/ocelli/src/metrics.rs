@@ -2,6 +2,32 @@
 
 use std::cmp::Ordering;
 
+use ocelli_kernels::math::{exp_f64, ln};
+
+/// exp(score − highest) of each score, and their sum: without the common factor nothing overflows.
+fn exponentials(scores: &[f32]) -> (Vec<f64>, f64) {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f64> = scores.iter().map(|score| exp_f64(f64::from(*score) - f64::from(highest))).collect();
+    let sum = exponentials.iter().sum();
+    (exponentials, sum)
+}
+
+/// Probabilities of scores (logits): exp(score) / Σ exp. NaN where a score is NaN.
+pub fn softmax(scores: &[f32]) -> Vec<f32> {
+    let (exponentials, sum) = exponentials(scores);
+    exponentials.into_iter().map(|e| (e / sum) as f32).collect()
+}
+
+/// −ln of the probability of the true class, in f64. NaN where a score is NaN or +∞.
+pub fn cross_entropy(scores: &[f32], label: usize) -> f64 {
+    let (_, sum) = exponentials(scores);
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    match sum.is_finite() {
+        true => ln(sum) + f64::from(highest) - f64::from(scores[label]),
+        false => f64::NAN,
+    }
+}
+
 /// Where the true class comes in the order of the scores, 0 = first. Of equal scores the class with the smaller number
 /// comes first; NaN comes last, so that a broken network is never counted right.
 pub fn rank(scores: &[f32], label: usize) -> usize {
@@ -130,6 +156,21 @@ mod tests {
         assert_eq!(rank(&scores, 3), 5, "NaN is never right");
         assert_eq!(rank(&[f32::NAN; 3], 0), 3);
         assert_eq!(top(&scores, 2), [4, 1]);
+    }
+
+    #[test]
+    fn probabilities_and_cross_entropy() {
+        let scores = [1.0f32, 2.0, 3.0];
+        let sum = 1f64.exp() + 2f64.exp() + 3f64.exp();
+        for (i, p) in softmax(&scores).into_iter().enumerate() {
+            assert!((f64::from(p) - f64::from(scores[i]).exp() / sum).abs() < 1e-7);
+            assert!((cross_entropy(&scores, i) - (sum.ln() - f64::from(scores[i]))).abs() < 1e-14);
+        }
+        assert_eq!(softmax(&[1e30, -1e30]), [1.0, 0.0]);
+        assert_eq!((cross_entropy(&[1e4, 0.0], 0), cross_entropy(&[1e4, 0.0], 1)), (0.0, 1e4));
+        for broken in [f32::NAN, f32::INFINITY] {
+            assert!(cross_entropy(&[0.0, broken], 0).is_nan() && softmax(&[0.0, broken])[1].is_nan());
+        }
     }
 
     #[test]

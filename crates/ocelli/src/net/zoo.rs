@@ -18,6 +18,19 @@ const ZOO: &[(&str, &str)] = &[
 ];
 
 impl Net {
+    /// A net by its name in the zoo or by its `.toml` file.
+    ///
+    /// # Errors
+    /// There is no such name or file, or the file is not a net.
+    pub fn open(name: &str) -> Result<Net> {
+        let path = std::path::Path::new(name);
+        if !name.ends_with(".toml") && !path.is_file() {
+            return Net::zoo(name);
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| crate::Error::io(path, error))?;
+        Net::from_toml(&text, name)
+    }
+
     /// A net of the zoo.
     ///
     /// # Errors

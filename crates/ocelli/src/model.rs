@@ -1,0 +1,152 @@
+//! A trained network: what it is, what it answers, how pictures are prepared for it, and its weights, in one file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Preparation;
+use crate::formats::{FORMAT_VERSION, NUMERICS_VERSION, check_format, run_folder, weights};
+use crate::net::{Net, Resolved};
+use crate::{Error, Result, Tensors};
+
+/// A trained network with everything that a prediction needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// The network.
+    pub net: Net,
+    /// Class names, in the order of the outputs; empty for regression.
+    pub classes: Vec<String>,
+    /// Names of the predicted numbers, in the order of the outputs; empty for classes.
+    pub targets: Vec<String>,
+    /// How a picture becomes the network's input.
+    pub preparation: Preparation,
+    /// Parameters and running statistics, by PyTorch's names and in its layouts.
+    pub tensors: Tensors,
+}
+
+/// The text that travels in the metadata of a model's file.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    numerics: u32,
+    net: String,
+    #[serde(default)]
+    classes: Vec<String>,
+    #[serde(default)]
+    targets: Vec<String>,
+    preparation: Preparation,
+}
+
+impl Model {
+    /// Loads a model: a run folder (its best weights), `latest` (the newest run under `root`), or a `.safetensors` file.
+    ///
+    /// # Errors
+    /// There is no such model, the file is damaged or of a newer format, or its tensors do not fit its network.
+    pub fn load(name: &str, root: &Path) -> Result<Model> {
+        let path = weights_path(name, root)?;
+        let (tensors, text) = weights::read(&path)?;
+        Model::from_parts(tensors, text).map_err(|error| error.at(path.display()))
+    }
+
+    /// A model from the bytes of a `.safetensors` file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn parse(bytes: &[u8]) -> Result<Model> {
+        let (tensors, text) = weights::parse(bytes)?;
+        Model::from_parts(tensors, text)
+    }
+
+    fn from_parts(tensors: Tensors, text: Option<String>) -> Result<Model> {
+        let text = text.ok_or_else(|| {
+            Error::new("these weights come without a network")
+                .advice("Bare weights can start a training: ocelli train NET --init FILE")
+        })?;
+        let damaged = |error: toml::de::Error| {
+            Error::new(format!("the model's description is damaged: {}", error.message().replace('\n', " ")))
+        };
+        let table: toml::Table = toml::from_str(&text).map_err(damaged)?;
+        if let Some(format) = table.get("format").and_then(|format| format.as_integer()) {
+            check_format("model", u32::try_from(format).unwrap_or(u32::MAX))?;
+        }
+        let header: Header = table.try_into().map_err(damaged)?;
+        let net = Net::from_toml(&header.net, "its network")?;
+        let Header { classes, targets, preparation, .. } = header;
+        if preparation.mean.len() != preparation.channels || preparation.std.len() != preparation.channels {
+            return Err(Error::new("the model's preparation has not a mean and a deviation for each channel"));
+        }
+        let model = Model { net, classes, targets, preparation, tensors };
+        let resolved = model.resolve()?;
+        weights::check(&model.tensors, &expected(&resolved))?;
+        Ok(model)
+    }
+
+    /// Writes the model to a `.safetensors` file, atomically.
+    ///
+    /// # Errors
+    /// The file cannot be written, or a weight is not finite.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        check_finite(&self.tensors)?;
+        let header = Header {
+            format: FORMAT_VERSION,
+            numerics: NUMERICS_VERSION,
+            net: self.net.to_toml(),
+            classes: self.classes.clone(),
+            targets: self.targets.clone(),
+            preparation: self.preparation.clone(),
+        };
+        let text = toml::to_string(&header).map_err(|error| Error::new(format!("model: {error}")))?;
+        weights::write(path, self.tensors.iter().map(|(name, tensor)| (name.as_str().into(), tensor)), &text)
+    }
+
+    /// Whether it predicts numbers, not classes.
+    pub fn is_regression(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// The network with its shapes, for the pictures and classes of this model.
+    ///
+    /// # Errors
+    /// The network does not fit them.
+    pub fn resolve(&self) -> Result<Resolved> {
+        let [height, width] = self.preparation.size;
+        let outputs = if self.is_regression() { self.targets.len() } else { self.classes.len() };
+        self.net.resolve(Some(outputs), Some([self.preparation.channels, height, width]))
+    }
+}
+
+/// The file of weights that a name means: a run folder's best weights, `latest`'s, or the file itself.
+///
+/// # Errors
+/// There is no such run or file.
+pub fn weights_path(name: &str, root: &Path) -> Result<PathBuf> {
+    let path = if name == "latest" { run_folder::latest(root)? } else { PathBuf::from(name) };
+    if path.is_file() {
+        return Ok(path);
+    }
+    let best = path.join(run_folder::BEST);
+    if best.is_file() {
+        return Ok(best);
+    }
+    if path.join(run_folder::ARGS).is_file() {
+        let what = format!("{}: the run has no {} yet", path.display(), run_folder::BEST);
+        return Err(Error::new(what).advice(format!("Go on with it: ocelli train --resume {}", path.display())));
+    }
+    Err(Error::new(format!("{name}: no run folder and no .safetensors file"))
+        .advice("Give a run folder, latest or a file; `ocelli runs` lists the runs."))
+}
+
+/// Names and shapes of the tensors that a network has.
+pub(crate) fn expected(net: &Resolved) -> BTreeMap<String, Vec<usize>> {
+    net.parameters().map(|parameter| (parameter.name.clone(), parameter.dims.clone())).collect()
+}
+
+/// Fails if a value is NaN or infinite.
+pub(crate) fn check_finite(tensors: &Tensors) -> Result<()> {
+    match tensors.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite())) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(format!("{name} holds NaN or infinity; such weights are not saved"))
+            .advice("Go on from the last checkpoint with a lower --lr, --warmup-epochs 1 or --clip 1.")),
+    }
+}

@@ -1,0 +1,171 @@
+//! How a network does on a split: losses, hits, confusion, and each picture's answer.
+
+use crate::data::{Batch, Loader};
+use crate::metrics::{Confusion, cross_entropy, rank, regression_errors, softmax, top};
+use crate::{Error, Result};
+
+/// Answers kept of each picture.
+const KEPT: usize = 5;
+
+/// What a network makes of one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// Position in the split.
+    pub position: usize,
+    /// The true class; none for regression.
+    pub truth: Option<u32>,
+    /// The most probable classes with their probabilities, best first, at most five.
+    pub top: Vec<(u32, f32)>,
+    /// What was predicted, for regression.
+    pub values: Vec<f32>,
+    /// Loss of this picture.
+    pub loss: f64,
+}
+
+impl Prediction {
+    /// Whether the true class comes first.
+    pub fn is_right(&self) -> bool {
+        self.truth.is_some() && self.truth == self.top.first().map(|(class, _)| *class)
+    }
+}
+
+/// How a network does on the pictures of a split. Sums go over the pictures in file order, so they do not depend on the
+/// batch size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Pictures.
+    pub images: usize,
+    /// Mean loss: cross-entropy without smoothing and class weights, or the squared error.
+    pub loss: f64,
+    /// Pictures whose true class comes first.
+    pub right: usize,
+    /// Pictures whose true class is among the first five.
+    pub right5: usize,
+    /// What was taken for what; none for regression.
+    pub confusion: Option<Confusion>,
+    /// Mean absolute error; regression only.
+    pub absolute_error: Option<f64>,
+    /// Each picture's answer, in file order, if asked for.
+    pub predictions: Vec<Prediction>,
+}
+
+impl Evaluation {
+    /// The fraction of pictures whose true class comes first.
+    pub fn top1(&self) -> f64 {
+        self.right as f64 / self.images.max(1) as f64
+    }
+    /// The fraction of pictures whose true class is among the first five.
+    pub fn top5(&self) -> f64 {
+        self.right5 as f64 / self.images.max(1) as f64
+    }
+    /// The predictions with the highest losses among the wrong ones, worst first. A loss that is not a number comes first.
+    pub fn worst(&self, most: usize) -> Vec<&Prediction> {
+        let mut wrong: Vec<&Prediction> = self.predictions.iter().filter(|p| !p.is_right()).collect();
+        wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss));
+        wrong.truncate(most);
+        wrong
+    }
+    /// The class that all pictures were taken for, where there are several classes but only one answer.
+    pub fn only_answer(&self) -> Option<usize> {
+        let confusion = self.confusion.as_ref()?;
+        let asked = (0..confusion.classes()).filter(|class| confusion.truths(*class) > 0).count();
+        let answered = |class: &usize| confusion.predictions(*class) > 0;
+        let mut answers = (0..confusion.classes()).filter(answered);
+        let first = answers.next()?;
+        (asked > 1 && answers.next().is_none()).then_some(first)
+    }
+}
+
+/// Scores `[n, outputs]` of pictures `[n, C, H, W]`.
+pub type Logits<'a> = dyn FnMut(&[f32], usize) -> Result<Vec<f32>> + 'a;
+
+/// Runs all pictures of a loader through `logits`. `outputs` is the number of
+/// classes or of predicted values; `keep` keeps each picture's answer.
+///
+/// # Errors
+/// A picture cannot be read, or the network refuses it.
+pub fn evaluate_with(logits: &mut Logits, loader: &Loader, outputs: usize, keep: bool) -> Result<Evaluation> {
+    let mut sums = Sums::new(outputs, keep);
+    for batch in loader.epoch(0, 0) {
+        let batch = batch?;
+        let scores = logits(&batch.images, batch.n)?;
+        if scores.len() != batch.n * outputs {
+            return Err(Error::new(format!("{} values for {} pictures of {outputs}", scores.len(), batch.n)));
+        }
+        sums.add(&batch, &scores)?;
+    }
+    Ok(sums.finish())
+}
+
+struct Sums {
+    outputs: usize,
+    keep: bool,
+    loss: f64,
+    absolute: f64,
+    is_regression: bool,
+    evaluation: Evaluation,
+    confusion: Confusion,
+}
+
+impl Sums {
+    fn new(outputs: usize, keep: bool) -> Sums {
+        let evaluation = Evaluation {
+            images: 0,
+            loss: 0.0,
+            right: 0,
+            right5: 0,
+            confusion: None,
+            absolute_error: None,
+            predictions: Vec::new(),
+        };
+        let confusion = Confusion::new(outputs);
+        Sums { outputs, keep, loss: 0.0, absolute: 0.0, is_regression: false, evaluation, confusion }
+    }
+
+    fn add(&mut self, batch: &Batch, scores: &[f32]) -> Result<()> {
+        self.is_regression = batch.labels.is_empty();
+        for (i, scores) in scores.chunks_exact(self.outputs).enumerate() {
+            let mut prediction =
+                Prediction { position: batch.indices[i], truth: None, top: Vec::new(), values: Vec::new(), loss: 0.0 };
+            if self.is_regression {
+                let (squared, absolute) = regression_errors(scores, &batch.targets[i * self.outputs..][..self.outputs]);
+                self.absolute += absolute;
+                prediction.loss = squared;
+                prediction.values = scores.to_vec();
+            } else {
+                let label = batch.labels[i] as usize;
+                if label >= self.outputs {
+                    return Err(Error::new(format!("class number {label} of a network with {} outputs", self.outputs))
+                        .advice("Use data with the classes that the network was trained on."));
+                }
+                let rank = rank(scores, label);
+                self.evaluation.right += usize::from(rank == 0);
+                self.evaluation.right5 += usize::from(rank < 5);
+                let first = top(scores, KEPT);
+                self.confusion.add(label, first[0]);
+                prediction.loss = cross_entropy(scores, label);
+                prediction.truth = Some(label as u32);
+                if self.keep {
+                    let probabilities = softmax(scores);
+                    prediction.top = first.iter().map(|class| (*class as u32, probabilities[*class])).collect();
+                }
+            }
+            self.loss += prediction.loss;
+            self.evaluation.images += 1;
+            if self.keep {
+                self.evaluation.predictions.push(prediction);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Evaluation {
+        let images = self.evaluation.images.max(1) as f64;
+        Evaluation {
+            loss: self.loss / images,
+            confusion: (!self.is_regression).then_some(self.confusion),
+            absolute_error: self.is_regression.then_some(self.absolute / images),
+            ..self.evaluation
+        }
+    }
+}

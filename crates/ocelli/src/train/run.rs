@@ -1,0 +1,265 @@
+//! The loop: steps, epochs, checkpoints, the best weights, and every reason to end.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::events::{EpochEvent, Event, Listener, StepEvent};
+use super::settings::{Monitor, Settings};
+use super::{Evaluation, Learner, RunState, Schedule, evaluate_with};
+use crate::data::{Batch, Loader};
+use crate::exec::StepResult;
+use crate::formats::checkpoint;
+use crate::formats::run_folder::{BEST, CHECKPOINT, RunFolder};
+use crate::model::{Model, check_finite};
+use crate::{Error, Result};
+
+/// Steps in a row at the loss of guessing after which the run says so.
+const GUESSING_STEPS: u64 = 300;
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All epochs are done.
+    Epochs,
+    /// Early stopping: no progress for `stop_patience` epochs.
+    NoProgress,
+    /// `max_steps` are done.
+    MaxSteps,
+    /// `max_time` is over.
+    MaxTime,
+    /// The interrupt flag was set.
+    Interrupted,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Why it ended.
+    pub ended: Ended,
+    /// Steps done, those of earlier sessions included.
+    pub steps: u64,
+    /// Whole epochs done.
+    pub epochs: u64,
+    /// The best epoch and its value of the monitor, once an epoch is done.
+    pub best: Option<(u64, f64)>,
+    /// What the value is.
+    pub monitor: Monitor,
+    /// The best weights on the validation split; none if interrupted.
+    pub val: Option<Evaluation>,
+    /// Time of this session.
+    pub seconds: f64,
+}
+
+/// A run at work.
+pub(super) struct Run<'a> {
+    pub settings: &'a Settings,
+    pub schedule: Schedule,
+    pub monitor: Monitor,
+    /// Values that the network predicts: classes or targets.
+    pub outputs: usize,
+    pub learner: &'a mut dyn Learner,
+    pub train: &'a Loader,
+    pub val: &'a Loader,
+    pub folder: &'a RunFolder,
+    /// What `best.safetensors` holds besides the tensors.
+    pub model: Model,
+    pub state: RunState,
+    pub listeners: Vec<&'a mut dyn Listener>,
+    pub interrupt: &'a AtomicBool,
+    pub started: Instant,
+}
+
+impl Run<'_> {
+    /// Goes on to the end, and says why it is the end.
+    pub fn go(&mut self) -> Result<Ended> {
+        if self.state.step == 0 {
+            self.save_checkpoint()?;
+        }
+        while self.state.epoch < self.settings.epochs && !self.state.stopped {
+            if let Some(ended) = self.limit() {
+                return Ok(ended);
+            }
+            if let Some(ended) = self.epoch()? {
+                return Ok(ended);
+            }
+        }
+        if self.state.best.is_none() {
+            self.save_best()?;
+        }
+        Ok(if self.state.stopped { Ended::NoProgress } else { Ended::Epochs })
+    }
+
+    /// The rest of the running epoch; what ended the run in it, if anything did.
+    fn epoch(&mut self) -> Result<Option<Ended>> {
+        let started = Instant::now();
+        let mut last = Instant::now();
+        for batch in self.train.epoch(self.state.epoch, self.state.batch as usize) {
+            let batch = batch?;
+            let lr = self.schedule.lr(self.state.step, self.state.plateau.factor);
+            let result = self.learner.step(&batch, lr, self.state.step)?;
+            if !result.finite || !result.loss.is_finite() {
+                return Err(self.not_finite(&batch, result.loss, lr));
+            }
+            self.count(&batch, &result);
+            let seconds = last.elapsed().as_secs_f64();
+            last = Instant::now();
+            self.tell(&Event::Step(StepEvent {
+                step: self.state.step,
+                epoch: self.state.epoch + 1,
+                batch: self.state.batch,
+                images: batch.n,
+                loss: result.loss,
+                accuracy: result.correct as f32 / batch.n as f32,
+                lr,
+                grad_norm: result.grad_norm,
+                images_per_s: batch.n as f64 / seconds.max(1e-9),
+            }))?;
+            if self.state.guessing == GUESSING_STEPS {
+                self.warn_of_guessing()?;
+            }
+            let interrupted = self.interrupt.load(Ordering::Relaxed).then_some(Ended::Interrupted);
+            // A limit that falls on the end of an epoch waits for its evaluation.
+            let within = self.state.batch < self.train.batches() as u64;
+            if let Some(ended) = interrupted.or_else(|| self.limit().filter(|_| within)) {
+                return self.leave(ended).map(Some);
+            }
+            if within && self.settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every)) {
+                self.save_checkpoint()?;
+            }
+        }
+        self.end_epoch(started)?;
+        Ok(None)
+    }
+
+    fn count(&mut self, batch: &Batch, result: &StepResult) {
+        let state = &mut self.state;
+        state.step += 1;
+        state.batch += 1;
+        state.loss_sum += f64::from(result.loss) * batch.n as f64;
+        state.correct += result.correct as u64;
+        state.images += batch.n as u64;
+        // Guessing all classes alike costs ln(classes); within 2 % of that nothing has been learnt.
+        let guess = (self.outputs as f64).ln();
+        let guesses = !batch.labels.is_empty() && (f64::from(result.loss) - guess).abs() < 0.02 * guess;
+        state.guessing = if guesses { state.guessing + 1 } else { 0 };
+    }
+
+    /// Whether `max_steps` or `max_time` is reached.
+    fn limit(&self) -> Option<Ended> {
+        let over = |time: super::Seconds| self.started.elapsed().as_secs_f64() >= time.0;
+        if self.settings.max_steps.is_some_and(|most| self.state.step >= most) {
+            Some(Ended::MaxSteps)
+        } else if self.settings.max_time.is_some_and(over) {
+            Some(Ended::MaxTime)
+        } else {
+            None
+        }
+    }
+
+    /// Leaves within an epoch. The best weights are those of now if there are no others, but the state doesn't count them:
+    /// the run that goes on is the one that was never stopped.
+    fn leave(&mut self, ended: Ended) -> Result<Ended> {
+        if self.state.best.is_none() {
+            self.save_best()?;
+        }
+        self.save_checkpoint()?;
+        Ok(ended)
+    }
+
+    fn end_epoch(&mut self, started: Instant) -> Result<()> {
+        let learner = &mut *self.learner;
+        let val = evaluate_with(&mut |images, n| learner.logits(images, n), self.val, self.outputs, false)?;
+        let value = match self.monitor {
+            Monitor::Accuracy => val.top1(),
+            Monitor::Loss => val.loss,
+        };
+        let state = &mut self.state;
+        let images = state.images.max(1) as f64;
+        let (train_loss, train_accuracy) = (state.loss_sum / images, state.correct as f64 / images);
+        let lr = self.schedule.lr(state.step.saturating_sub(1), state.plateau.factor);
+        state.epoch += 1;
+        (state.batch, state.loss_sum, state.correct, state.images) = (0, 0.0, 0, 0);
+        let best = state.best.is_none_or(|best| self.monitor.is_better(value, best)) && !value.is_nan();
+        if best {
+            (state.best, state.best_epoch) = (Some(value), state.epoch);
+        }
+        state.plateau.update(value, self.monitor, self.settings.gamma, self.settings.plateau_patience);
+        state.stopped = self.settings.stop_patience.is_some_and(|most| state.epochs_without_progress() >= most);
+        let event = EpochEvent {
+            epoch: state.epoch,
+            step: state.step,
+            train_loss,
+            train_accuracy,
+            lr,
+            val,
+            best,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        self.tell(&Event::Epoch(&event))?;
+        if let Some(class) = event.val.only_answer() {
+            let name = self.model.classes.get(class).cloned().unwrap_or(class.to_string());
+            self.warn(
+                format!("epoch {}: all {} validation pictures are taken for '{name}'", event.epoch, event.val.images),
+                "If this stays: try a lower --lr, --warmup-epochs 1, or --class-weights balanced.",
+            )?;
+        }
+        // First the weights, then the state that counts on them.
+        if best {
+            self.save_best()?;
+        }
+        self.save_checkpoint()
+    }
+
+    fn save_best(&mut self) -> Result<()> {
+        self.model.tensors = self.learner.tensors();
+        self.model.save(&self.folder.file(BEST))
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        let (tensors, optimizer) = (self.learner.tensors(), self.learner.optimizer_state());
+        check_finite(&tensors).and_then(|()| check_finite(&optimizer))?;
+        self.tell(&Event::Checkpoint { step: self.state.step })?;
+        checkpoint::write(&self.folder.file(CHECKPOINT), &tensors, &optimizer, &self.state)
+    }
+
+    pub fn tell(&mut self, event: &Event) -> Result<()> {
+        self.listeners.iter_mut().try_for_each(|listener| listener.event(event))
+    }
+
+    pub fn warn(&mut self, what: impl Into<String>, advice: impl Into<String>) -> Result<()> {
+        self.tell(&Event::Warning { what: what.into(), advice: advice.into() })
+    }
+
+    fn warn_of_guessing(&mut self) -> Result<()> {
+        let (classes, steps) = (self.outputs, self.state.guessing);
+        let what = format!(
+            "step {}: for {steps} steps the loss has been ln({classes}) = {:.3}, that of guessing",
+            self.state.step,
+            (classes as f64).ln()
+        );
+        self.warn(what, "Nothing is learnt: try --lr ten times lower or higher, check labels with `ocelli data check`.")
+    }
+
+    fn not_finite(&mut self, batch: &Batch, loss: f32, lr: f32) -> Error {
+        let place = match self.learner.name_non_finite(batch, self.state.step) {
+            Ok(place) => place,
+            Err(error) => error.what().to_string(),
+        };
+        let first: Vec<String> = batch.indices.iter().take(8).map(|index| index.to_string()).collect();
+        let more = if batch.n > 8 { ", …" } else { "" };
+        let what = format!(
+            "step {}: the loss is {loss} in epoch {}, batch {} (pictures {}{more} of the training split): {place}",
+            self.state.step + 1,
+            self.state.epoch + 1,
+            self.state.batch + 1,
+            first.join(", "),
+        );
+        let folder = self.folder.path.display();
+        Error::new(what).advice(format!(
+            "The rate was {lr}: try a lower --lr, --warmup-epochs 1 or --clip 1. The checkpoint in {folder} is from before."
+        ))
+    }
+}

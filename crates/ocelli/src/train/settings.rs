@@ -1,0 +1,514 @@
+//! What a training run is: the keys of `args.toml`, their defaults and their ranges.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::data::{Augment, Resize};
+use crate::error::did_you_mean;
+use crate::formats::{FORMAT_VERSION, check_format, write_atomically};
+use crate::{Error, Result};
+
+/// The settings of a run: every flag of `ocelli train` has a key of the same name with `_` for `-`. What is absent has the
+/// default that is documented here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Version of this file; 1.
+    pub format: u32,
+    /// A zoo name or a `.toml` file; `lenet5`.
+    pub net: String,
+    /// A known name, a folder of pictures or a CSV list; `mnist-10k`.
+    pub data: String,
+    /// Of initialisation, splits, order, augmentation and dropout; 0.
+    pub seed: u64,
+
+    /// Passes over the training split; 20.
+    pub epochs: u64,
+    /// Ends after this many steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Ends after this time, in seconds, or as text: `90s`, `10m`, `2h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<Seconds>,
+    /// Pictures of a step; 64.
+    pub batch_size: usize,
+
+    /// `sgd`, `adam`, `adamw` or `adadelta`; `sgd`.
+    pub optimizer: OptimizerName,
+    /// Learning rate; 0.01 for sgd, 0.001 for adam and adamw, 1 for adadelta.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Share of the last velocity that sgd keeps; 0.9.
+    pub momentum: f64,
+    /// Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// Decay of the weights; 0.0005, as AlexNet.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+
+    /// How the learning rate moves: `constant`, `step`, `multistep`, `cosine`, `one_cycle` or `plateau`; `constant`.
+    pub schedule: ScheduleName,
+    /// Epochs, may be a fraction, in which the rate rises to its value; 0. Of `one_cycle` the length of the rise: 0 is
+    /// 30 % of all steps.
+    pub warmup_epochs: f64,
+    /// `step`: epochs between two drops; 10.
+    pub step_epochs: u64,
+    /// `multistep`: the epochs after which the rate drops.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<u64>,
+    /// Factor of a drop; 0.1.
+    pub gamma: f64,
+    /// The rate falls no further; 0.
+    pub min_lr: f64,
+    /// `plateau`: epochs without progress that are forgiven; 3.
+    pub plateau_patience: u64,
+    /// Ends after this many epochs without progress.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_patience: Option<u64>,
+    /// What chooses the best epoch, on the validation split: `accuracy` or `loss`; accuracy where there are classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
+
+    /// `cross_entropy` for classes, `mse` for numbers: follows the data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossName>,
+    /// Share of the target that goes to all classes alike; 0.
+    pub label_smoothing: f64,
+    /// `none`, `balanced` (pictures / (classes · pictures of the class)) or a weight a class.
+    pub class_weights: ClassWeights,
+
+    /// A side, `HxW` or `[h, w]`; the net's own input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<ImageSize>,
+    /// `crop`, `letterbox` or `stretch`; `crop`.
+    pub resize: Resize,
+    /// `none`, or of `flip`, `crop:P`, `shift:S` with commas between; `none`.
+    pub augment: Augment,
+    /// A value a channel, of pixels in [0, 1]; measured on the training split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f32>>,
+    /// A value a channel; measured on the training split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<Vec<f32>>,
+    /// A new order in every epoch; true.
+    pub shuffle: bool,
+    /// Share of the training data to choose by, where the data brings no validation split; 0.1.
+    pub val_fraction: f64,
+    /// Leaves out pictures that cannot be read, else they are an error.
+    pub skip_bad: bool,
+
+    /// Weights to start from: a `.safetensors` file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    /// Steps between two checkpoints, besides the one after each epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    /// Threads that read and augment pictures; 2.
+    pub workers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            format: FORMAT_VERSION,
+            net: "lenet5".into(),
+            data: "mnist-10k".into(),
+            seed: 0,
+            epochs: 20,
+            max_steps: None,
+            max_time: None,
+            batch_size: 64,
+            optimizer: OptimizerName::Sgd,
+            lr: None,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 5e-4,
+            clip: None,
+            schedule: ScheduleName::Constant,
+            warmup_epochs: 0.0,
+            step_epochs: 10,
+            milestones: Vec::new(),
+            gamma: 0.1,
+            min_lr: 0.0,
+            plateau_patience: 3,
+            stop_patience: None,
+            monitor: None,
+            loss: None,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::None,
+            image_size: None,
+            resize: Resize::default(),
+            augment: Augment::default(),
+            mean: None,
+            std: None,
+            shuffle: true,
+            val_fraction: 0.1,
+            skip_bad: false,
+            init: None,
+            checkpoint_every: None,
+            workers: 2,
+        }
+    }
+}
+
+/// Keys that may change when a run goes on: they do not change what the run computes.
+const FREE: [&str; 5] = ["max_steps", "max_time", "checkpoint_every", "workers", "format"];
+/// Keys that may hold a path, which no checkpoint knows.
+const PLACES: [&str; 3] = ["net", "data", "init"];
+
+impl Settings {
+    /// Puts layers of settings over the defaults, the last on top: a recipe, a `--config` file, the flags. Each comes with
+    /// the place that errors name.
+    ///
+    /// # Errors
+    /// An unknown key or a value that cannot be, with the place, the key, and what may be meant.
+    pub fn merge<'a>(layers: impl IntoIterator<Item = (&'a str, Table)>) -> Result<Settings> {
+        let mut all = Table::new();
+        for (place, table) in layers {
+            for (key, value) in table {
+                // A layer of one key, so that the error can name it.
+                let one = Table::from_iter([(key.clone(), value.clone())]);
+                one.try_into::<Settings>().map_err(|error| cannot_be(place, &key, &error))?;
+                all.insert(key, value);
+            }
+        }
+        let settings: Settings = all.try_into().map_err(|error| cannot_be("settings", "merged", &error))?;
+        check_format("settings", settings.format)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Reads the keys of a settings file. A net, data or weights that lie beside the file are found there, so that a recipe
+    /// or a run folder can be used from anywhere.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not TOML.
+    pub fn read_layer(path: &Path) -> Result<Table> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let mut table: Table = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            Error::new(format!("{}, line {line}: {}", path.display(), error.message().replace('\n', " ")))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for key in PLACES {
+            if let Some(Value::String(place)) = table.get_mut(key)
+                && Path::new(place).is_relative()
+                && folder.join(&place).exists()
+            {
+                *place = folder.join(&place).to_string_lossy().into_owned();
+            }
+        }
+        Ok(table)
+    }
+
+    /// The settings as the text of `args.toml`.
+    pub fn to_toml(&self) -> String {
+        // Strings, numbers and lists of them always have a TOML form.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Writes `args.toml`.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_atomically(path, |file| file.write_all(self.to_toml().as_bytes()))
+    }
+
+    /// The learning rate: the given one, or the optimiser's default.
+    pub fn lr(&self) -> f64 {
+        self.lr.unwrap_or(match self.optimizer {
+            OptimizerName::Sgd => 0.01,
+            OptimizerName::Adam | OptimizerName::AdamW => 0.001,
+            OptimizerName::Adadelta => 1.0,
+        })
+    }
+
+    /// What changes between `self` and `other` that would change the run, as `key: was → is`.
+    pub fn changes(&self, other: &Settings) -> Vec<String> {
+        changes(&self.table(), &other.table())
+    }
+
+    /// What a checkpoint remembers of the settings: everything that changes the run, no paths.
+    pub(super) fn remembered(&self) -> Table {
+        let mut table = self.table();
+        PLACES.iter().for_each(|key| drop(table.remove(*key)));
+        table
+    }
+
+    /// The keys that change what the run computes.
+    fn table(&self) -> Table {
+        let mut table: Table = toml::from_str(&self.to_toml()).unwrap_or_default();
+        FREE.iter().for_each(|key| drop(table.remove(*key)));
+        table
+    }
+
+    /// Checks every range.
+    fn check(&self) -> Result<()> {
+        let number = |key: &str, value: f64, good: bool, range: &str| match good && value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::usage(format!("{key} {value} cannot be")).advice(format!("Choose {range}."))),
+        };
+        let fraction = |x: f64| (0.0..1.0).contains(&x);
+        if self.batch_size == 0 {
+            return Err(Error::usage("a batch of 0 pictures").advice("Choose --batch-size 1 or more."));
+        }
+        number("epochs", self.epochs as f64, (1..=1_000_000).contains(&self.epochs), "1 to 1,000,000")?;
+        number("lr", self.lr(), self.lr() > 0.0 && self.lr() <= 1e6, "a number above 0; 0.01 is a common one")?;
+        number("momentum", self.momentum, fraction(self.momentum), "0 or more, below 1")?;
+        number("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")?;
+        let clip = self.clip.unwrap_or(1.0);
+        number("clip", clip, clip > 0.0, "a number above 0, or leave it out")?;
+        number("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "0 or more")?;
+        number("step_epochs", self.step_epochs as f64, self.step_epochs > 0, "1 or more")?;
+        number("gamma", self.gamma, self.gamma > 0.0 && self.gamma <= 1.0, "a number above 0, at most 1")?;
+        number("min_lr", self.min_lr, self.min_lr >= 0.0 && self.min_lr <= self.lr(), "0 up to lr")?;
+        number("label_smoothing", self.label_smoothing, fraction(self.label_smoothing), "0 or more, below 1")?;
+        let seconds = self.max_time.map_or(1.0, |time| time.0);
+        number("max_time", seconds, seconds > 0.0, "a time above 0, as 90s or 10m")?;
+        let every = self.checkpoint_every.unwrap_or(1);
+        number("checkpoint_every", every as f64, every > 0, "1 or more, or leave it out")?;
+        number("workers", self.workers as f64, (1..=1024).contains(&self.workers), "1 to 1024")?;
+        if self.schedule == ScheduleName::Multistep && self.milestones.is_empty() {
+            return Err(Error::usage("schedule multistep without milestones")
+                .advice("Say after which epochs the rate drops: --milestones 10,15"));
+        }
+        if !self.milestones.is_sorted_by(|a, b| a < b) {
+            return Err(Error::usage(format!("milestones {:?} do not rise", self.milestones))
+                .advice("Write each epoch once, in order."));
+        }
+        if self.warmup_epochs > self.epochs as f64 {
+            let what = format!("{} warm-up epochs in a run of {}", self.warmup_epochs, self.epochs);
+            return Err(Error::usage(what).advice("Choose a shorter warm-up or more --epochs."));
+        }
+        if self.nesterov && (self.optimizer != OptimizerName::Sgd || self.momentum == 0.0) {
+            return Err(Error::usage("nesterov without sgd's momentum").advice("Use --optimizer sgd --momentum 0.9."));
+        }
+        if let ClassWeights::Given(weights) = &self.class_weights
+            && !weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0)
+        {
+            return Err(Error::usage(format!("class_weights {weights:?}")).advice("Choose weights of 0 or more."));
+        }
+        Ok(())
+    }
+}
+
+/// `key: was → is` for each difference of two tables.
+pub(super) fn changes(was: &Table, is: &Table) -> Vec<String> {
+    let text = |value: Option<&Value>| value.map_or("not set".to_string(), |value| value.to_string());
+    let mut keys: Vec<&String> = was.keys().chain(is.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    keys.retain(|key| was.get(*key) != is.get(*key));
+    keys.iter().map(|key| format!("{key}: {} → {}", text(was.get(*key)), text(is.get(*key)))).collect()
+}
+
+/// An error of a key, with what may be meant instead: serde lists the words that it knows in backquotes.
+fn cannot_be(place: &str, key: &str, error: &toml::de::Error) -> Error {
+    let message = error.message().replace('\n', " ");
+    let unknown_key = message.starts_with("unknown field");
+    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let (found, known) = words.split_first().map_or(("", &[][..]), |(found, known)| (*found, known));
+    let (what, noun) = match unknown_key {
+        true => (format!("{place}: unknown key {key}"), "the keys"),
+        false if message.starts_with("unknown variant") => (format!("{place}: {key} '{found}' is unknown"), "one"),
+        false => return Error::usage(format!("{place}: {key}: {message}")),
+    };
+    let error = Error::usage(what);
+    match did_you_mean(found, known.iter().copied()) {
+        Some(word) => error.advice(format!("Did you mean {word}?")),
+        None => error.advice(format!("Choose of {noun}: {}.", known.join(", "))),
+    }
+}
+
+/// The optimisers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum OptimizerName {
+    Sgd,
+    Adam,
+    AdamW,
+    Adadelta,
+}
+
+/// The schedules; see [`super::Schedule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ScheduleName {
+    Constant,
+    Step,
+    Multistep,
+    Cosine,
+    OneCycle,
+    Plateau,
+}
+
+impl ScheduleName {
+    /// Whether the rate of a step depends on how many epochs the run has.
+    pub fn depends_on_the_total(self) -> bool {
+        matches!(self, ScheduleName::Cosine | ScheduleName::OneCycle)
+    }
+}
+
+/// The losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LossName {
+    /// Softmax cross-entropy.
+    #[serde(rename = "cross_entropy")]
+    CrossEntropy,
+    /// Mean squared error.
+    #[serde(rename = "mse")]
+    MeanSquared,
+}
+
+/// What tells a better epoch from a worse one, on the validation split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Monitor {
+    /// More is better.
+    Accuracy,
+    /// Less is better.
+    Loss,
+}
+
+impl Monitor {
+    /// Whether `new` is better than `old`; NaN never is.
+    pub fn is_better(self, new: f64, old: f64) -> bool {
+        match self {
+            Monitor::Accuracy => new > old,
+            Monitor::Loss => new < old,
+        }
+    }
+}
+
+/// A time in seconds; written as a number or as `90s`, `10m`, `2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "f64")]
+pub struct Seconds(pub f64);
+
+impl From<Seconds> for f64 {
+    fn from(seconds: Seconds) -> f64 {
+        seconds.0
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Seconds> {
+        let (digits, factor) = match text.trim() {
+            text if text.ends_with('h') => (&text[..text.len() - 1], 3600.0),
+            text if text.ends_with('m') => (&text[..text.len() - 1], 60.0),
+            text if text.ends_with('s') => (&text[..text.len() - 1], 1.0),
+            text => (text, 1.0),
+        };
+        let number = digits.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        number
+            .map(|number| Seconds(number * factor))
+            .ok_or_else(|| Error::usage(format!("'{text}' is not a time")).advice("Write it as 90s, 10m or 2h."))
+    }
+}
+
+impl TryFrom<Value> for Seconds {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<Seconds> {
+        match value {
+            Value::Integer(number) => Ok(Seconds(number as f64)),
+            Value::Float(number) => Ok(Seconds(number)),
+            Value::String(text) => text.parse(),
+            other => Err(Error::usage(format!("{other} is not a time")).advice("Write it as 90s, 10m or 2h.")),
+        }
+    }
+}
+
+/// Height and width; written as a side, as `HxW` or as `[h, w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "[usize; 2]")]
+pub struct ImageSize(pub [usize; 2]);
+
+impl From<ImageSize> for [usize; 2] {
+    fn from(size: ImageSize) -> [usize; 2] {
+        size.0
+    }
+}
+
+impl FromStr for ImageSize {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<ImageSize> {
+        let side = |text: &str| text.trim().parse::<usize>().ok().filter(|side| *side > 0);
+        let sides = match text.split_once(['x', 'X', '×']) {
+            Some((height, width)) => side(height).zip(side(width)),
+            None => side(text).map(|side| (side, side)),
+        };
+        sides.map(|(height, width)| ImageSize([height, width])).ok_or_else(|| {
+            Error::usage(format!("'{text}' is not an image size")).advice("Write a side, as 224, or HxW, as 240x320.")
+        })
+    }
+}
+
+impl TryFrom<Value> for ImageSize {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<ImageSize> {
+        match value {
+            Value::String(text) => text.parse(),
+            Value::Array(sides) if sides.len() == 2 => format!("{}x{}", sides[0], sides[1]).parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+/// Weights of the classes in the loss; written as `none`, `balanced` or a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum ClassWeights {
+    /// All count the same.
+    None,
+    /// Pictures / (classes · pictures of the class), so that every class counts the same in all.
+    Balanced,
+    /// A weight a class.
+    Given(Vec<f32>),
+}
+
+impl FromStr for ClassWeights {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<ClassWeights> {
+        match text.trim() {
+            "none" => return Ok(ClassWeights::None),
+            "balanced" => return Ok(ClassWeights::Balanced),
+            _ => {}
+        }
+        let weights: Result<Vec<f32>, _> = text.split(',').map(|weight| weight.trim().parse()).collect();
+        weights.map(ClassWeights::Given).map_err(|_| {
+            Error::usage(format!("'{text}' are not class weights"))
+                .advice("Choose none, balanced, or a number a class with commas between.")
+        })
+    }
+}
+
+impl TryFrom<Value> for ClassWeights {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<ClassWeights> {
+        match value {
+            Value::Array(weights) => weights.iter().map(Value::to_string).collect::<Vec<_>>().join(",").parse(),
+            Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+impl From<ClassWeights> for Value {
+    fn from(weights: ClassWeights) -> Value {
+        match weights {
+            ClassWeights::None => "none".into(),
+            ClassWeights::Balanced => "balanced".into(),
+            ClassWeights::Given(weights) => weights.into_iter().map(f64::from).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

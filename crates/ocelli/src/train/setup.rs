@@ -1,0 +1,142 @@
+//! From settings to everything that the loop needs: data, network, preparation, loss, optimiser.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::settings::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
+use crate::data::{self, Augment, Dataset, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
+use crate::exec::{Loss, Optimizer, TrainOptions};
+use crate::formats::weights;
+use crate::model::{Model, expected, weights_path};
+use crate::net::{Net, Resolved, initialise};
+use crate::{Error, Result, Tensors};
+
+/// What is to be trained, on what.
+pub(super) struct Task {
+    pub data: Arc<Dataset>,
+    pub net: Resolved,
+    pub train: Loader,
+    pub val: Loader,
+    /// What the best weights are saved with; without tensors yet.
+    pub model: Model,
+    pub options: TrainOptions,
+    pub monitor: Monitor,
+    /// SHA-256 of the list of pictures, classes and splits.
+    pub fingerprint: String,
+    /// What a person should know about the data.
+    pub notes: Vec<String>,
+}
+
+impl Task {
+    /// Opens the data and fits the network to it.
+    ///
+    /// # Errors
+    /// The data cannot be read, the network doesn't fit it, or a setting doesn't fit them.
+    pub fn open(settings: &Settings, net: Net, data_dir: Option<PathBuf>) -> Result<Task> {
+        let Settings { seed, val_fraction, skip_bad, workers, augment, .. } = *settings;
+        let data = Arc::new(data::open(&settings.data, &OpenOptions { data_dir, val_fraction, seed, skip_bad })?);
+        let regression = data.is_regression();
+        let outputs = if regression { data.targets.len() } else { data.classes.len() };
+        let size = settings.image_size.map_or([net.input[1], net.input[2]], |size| size.0);
+        let channels = net.input[0];
+        let resolved = net.resolve(Some(outputs), Some([channels, size[0], size[1]]))?;
+        let options = options(settings, &data)?;
+        let monitor = match settings.monitor {
+            Some(Monitor::Accuracy) if regression => {
+                return Err(Error::usage("monitor accuracy for data with numbers").advice("Use --monitor loss."));
+            }
+            Some(monitor) => monitor,
+            None if regression => Monitor::Loss,
+            None => Monitor::Accuracy,
+        };
+
+        let preparation = Preparation::for_data(&data, size, channels, settings.resize, &augment)?;
+        let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &augment, workers, skip_bad)?);
+        let preparation = match (settings.mean.clone(), settings.std.clone()) {
+            (Some(mean), Some(std)) => preparation.with_statistics(mean, std)?,
+            (mean, std) => {
+                let (own_mean, own_std) = pictures.statistics(workers)?;
+                preparation.with_statistics(mean.unwrap_or(own_mean), std.unwrap_or(own_std))?
+            }
+        };
+        let (batch_size, shuffle) = (settings.batch_size, settings.shuffle);
+        let train = Loader::training(
+            &pictures,
+            &preparation,
+            &TrainingOptions { batch_size, seed, shuffle, augment, workers },
+        )?;
+        let chosen = Pictures::load(&data, Split::Val, &preparation, &Augment::default(), workers, skip_bad)?;
+        let skipped: Vec<_> = pictures.skipped.iter().chain(&chosen.skipped).map(|error| error.what().into()).collect();
+        let val = Loader::evaluation(&Arc::new(chosen), &preparation, batch_size, workers)?;
+        let (classes, targets) = (data.classes.clone(), data.targets.clone());
+        let model = Model { net, classes, targets, preparation, tensors: Tensors::new() };
+        let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
+        let mut notes = data.notes.clone();
+        if let Some(first) = skipped.first() {
+            let first: &String = first;
+            notes.push(format!("{} pictures cannot be read and are left out; the first: {first}", skipped.len()));
+        }
+        Ok(Task { data, net: resolved, train, val, model, options, monitor, fingerprint, notes })
+    }
+
+    /// The weights to start from: those of `--init`, or random ones.
+    pub fn start(&self, settings: &Settings) -> Result<Tensors> {
+        let Some(init) = &settings.init else { return Ok(initialise(&self.net, settings.seed)) };
+        let path = weights_path(init, &PathBuf::new())?;
+        let (tensors, _) = weights::read(&path)?;
+        weights::check(&tensors, &expected(&self.net)).map_err(|error| error.at(path.display()))?;
+        Ok(tensors)
+    }
+}
+
+/// The loss and the optimiser.
+fn options(settings: &Settings, data: &Dataset) -> Result<TrainOptions> {
+    let loss = match (settings.loss, data.is_regression()) {
+        (None | Some(LossName::CrossEntropy), false) => Loss::CrossEntropy {
+            smoothing: settings.label_smoothing as f32,
+            class_weights: class_weights(&settings.class_weights, data)?,
+        },
+        (None | Some(LossName::MeanSquared), true) => Loss::MeanSquared,
+        (Some(LossName::CrossEntropy), true) => {
+            return Err(Error::usage(format!("loss cross_entropy for {}, which has numbers to predict", data.name))
+                .advice("Use --loss mse, or a list with labels."));
+        }
+        (Some(LossName::MeanSquared), false) => {
+            return Err(Error::usage(format!("loss mse for {}, which has classes", data.name))
+                .advice("Use --loss cross_entropy, or a list with numbers in place of labels."));
+        }
+    };
+    let optimizer = match settings.optimizer {
+        OptimizerName::Sgd => Optimizer::Sgd { momentum: settings.momentum as f32, nesterov: settings.nesterov },
+        OptimizerName::Adam => Optimizer::adam(),
+        OptimizerName::AdamW => Optimizer::adamw(),
+        OptimizerName::Adadelta => Optimizer::adadelta(),
+    };
+    let clip = settings.clip.map(|clip| clip as f32);
+    Ok(TrainOptions { loss, optimizer, weight_decay: settings.weight_decay as f32, clip, seed: settings.seed })
+}
+
+fn class_weights(weights: &ClassWeights, data: &Dataset) -> Result<Option<Vec<f32>>> {
+    match weights {
+        ClassWeights::None => Ok(None),
+        ClassWeights::Balanced => {
+            let counts = data.counts(Split::Train);
+            let pictures: usize = counts.iter().sum();
+            // A class without pictures never meets its weight.
+            let weight = |count: &usize| pictures as f32 / (counts.len() * (*count).max(1)) as f32;
+            Ok(Some(counts.iter().map(weight).collect()))
+        }
+        ClassWeights::Given(weights) if weights.len() == data.classes.len() => Ok(Some(weights.clone())),
+        ClassWeights::Given(weights) => {
+            let (given, classes) = (weights.len(), data.classes.len());
+            Err(Error::usage(format!("{given} class weights for {classes} classes"))
+                .advice(format!("Give one for each of: {}.", data.classes.join(", "))))
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
