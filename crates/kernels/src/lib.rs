@@ -9,11 +9,13 @@
 //! lanes by a fixed tree of 16 virtual lanes.
 
 pub mod arena;
+pub mod conv;
 pub mod dropout;
 pub mod elementwise;
 pub mod geometry;
 mod isa;
 pub mod layout;
+pub mod linear;
 pub mod loss;
 pub mod lrn;
 pub mod math;
@@ -23,8 +25,10 @@ pub mod pooling;
 pub mod random;
 pub mod real;
 pub mod reduce;
+pub(crate) mod segments;
 pub(crate) mod simd;
 pub mod softmax;
+pub(crate) mod tree;
 pub mod update;
 
 pub use isa::Isa;

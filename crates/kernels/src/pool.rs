@@ -4,38 +4,49 @@
 //! they sleep, nothing is allocated per loop, and the caller works too. Tasks are handed out by a counter: which thread
 //! runs a task is left to chance, so a task must never let its result depend on it.
 
+use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 /// Rounds of `spin_loop` before a worker sleeps: about 30 µs, the time between two loops of a small network.
 const SPINS: usize = 2_000;
 
-type Task = dyn Fn(usize) + Sync;
+/// Elements of a range.
+const GRAIN: usize = 16_384;
+
+type Task = dyn Fn(usize, usize) + Sync;
 
 /// What all threads see of the loop under way.
 struct Shared {
-    /// Raised by one for each loop; workers wait for it to change.
-    epoch: AtomicUsize,
-    /// The loop's body, its lifetime erased; valid while `running` is not zero or tasks are left.
-    job: Mutex<Option<Job>>,
+    /// `loops << 32 | OPEN | joined`: loops started so far, whether the last one still takes workers, and how many
+    /// are inside it. The caller waits only for workers that joined, never for one that is still waking up.
+    state: AtomicU64,
+    /// The loop's body, its lifetime erased; read only by workers that joined.
+    job: UnsafeCell<Option<Job>>,
     next: AtomicUsize,
-    /// Workers that have not finished the loop yet.
-    running: AtomicUsize,
     stop: AtomicBool,
+    sleepers: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
     panic: Mutex<Option<Box<dyn std::any::Any + Send>>>,
 }
+// SAFETY: `job` is written by the one caller that holds `Pool::busy`, only while the state is closed with no worker
+// inside, and read only by workers between joining and leaving.
+unsafe impl Sync for Shared {}
+
+const LOOP: u64 = 1 << 32;
+const OPEN: u64 = 1 << 31;
+const JOINED: u64 = OPEN - 1;
 
 #[derive(Clone, Copy)]
 struct Job {
     body: *const Task,
     tasks: usize,
 }
-// SAFETY: the body is `Sync`, and `Pool::run` does not return before every worker has let go of it.
+// SAFETY: the body is `Sync`, and `Pool::run` does not return before every worker that joined has left.
 unsafe impl Send for Job {}
 
 /// Runs loops on a fixed number of threads, the caller's included.
@@ -49,11 +60,11 @@ impl Pool {
     /// A pool of `threads` threads in all, at least one.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            job: Mutex::new(None),
+            state: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
             next: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
             panic: Mutex::new(None),
@@ -61,7 +72,7 @@ impl Pool {
         let workers = (1..threads.max(1))
             .map_while(|i| {
                 let shared = shared.clone();
-                std::thread::Builder::new().name(format!("ocelli-{i}")).spawn(move || worker(&shared)).ok()
+                std::thread::Builder::new().name(format!("ocelli-{i}")).spawn(move || worker(&shared, i)).ok()
             })
             .collect();
         Pool { shared, workers, busy: Mutex::new(()) }
@@ -75,25 +86,37 @@ impl Pool {
     /// Calls `body(0)` … `body(tasks - 1)`, each once, on all threads, and returns when all are done. A panic in a task
     /// is raised again here. A loop inside a task runs on that task's thread alone.
     pub fn run(&self, tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+        self.run_on(tasks, &|task, _| body(task));
+    }
+
+    /// Calls `body` with ranges that together cover `0..items`, each of about 16 K elements at `elements` an item.
+    pub(crate) fn run_ranges(&self, items: usize, elements: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+        let each = (GRAIN / elements.max(1)).max(1);
+        self.run(items.div_ceil(each), &|task| body(task * each..items.min((task + 1) * each)));
+    }
+
+    /// As [`Pool::run`]; the body also gets a number below [`Pool::threads`] that no other task running at the same
+    /// time has, to choose its scratch memory by.
+    pub fn run_on(&self, tasks: usize, body: &(dyn Fn(usize, usize) + Sync)) {
         let free = if self.workers.is_empty() || tasks < 2 { None } else { self.busy.try_lock().ok() };
         let Some(_guard) = free else {
-            (0..tasks).for_each(body);
+            (0..tasks).for_each(|task| body(task, 0));
             return;
         };
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes; this function waits for all workers before it returns.
-        let body_static = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(body) };
-        *lock(&shared.job) = Some(Job { body: body_static, tasks });
+        // SAFETY: only the lifetime changes; this function waits for all workers that join before it returns.
+        let body_static =
+            unsafe { std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Task>(body) };
+        // SAFETY: the state is closed and no worker is inside: the previous loop waited for that.
+        unsafe { *shared.job.get() = Some(Job { body: body_static, tasks }) };
         shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        {
-            let _sleep = lock(&shared.sleep);
-            shared.epoch.fetch_add(1, Ordering::Release);
-        }
-        shared.wake.notify_all();
-        shared.work(body, tasks);
+        let before = shared.state.load(Ordering::Relaxed);
+        shared.state.store((before & !(OPEN | JOINED)).wrapping_add(LOOP) | OPEN, Ordering::SeqCst);
+        shared.wake_sleepers();
+        shared.work(body, tasks, 0);
+        shared.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0usize;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.state.load(Ordering::Acquire) & JOINED != 0 {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
@@ -103,31 +126,29 @@ impl Pool {
     }
 }
 
-/// Elements of a task: 64 KiB take some microseconds, many times what handing out a task costs.
-const GRAIN: usize = 16 * 1024;
-
-impl Pool {
-    /// Calls `body` with ranges that together cover `0..items`, each of about 16 K elements at `elements` an item.
-    pub(crate) fn run_ranges(&self, items: usize, elements: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
-        let each = (GRAIN / elements.max(1)).max(1);
-        self.run(items.div_ceil(each), &|task| body(task * each..items.min((task + 1) * each)));
-    }
-}
-
 impl Shared {
-    fn work(&self, body: &(dyn Fn(usize) + Sync), tasks: usize) {
+    fn work(&self, body: &(dyn Fn(usize, usize) + Sync), tasks: usize, thread: usize) {
         let result = catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let task = self.next.fetch_add(1, Ordering::Relaxed);
                 if task >= tasks {
                     break;
                 }
-                body(task);
+                body(task, thread);
             }
         }));
         if let Err(panic) = result {
             self.next.store(tasks, Ordering::Relaxed);
             *lock(&self.panic) = Some(panic);
+        }
+    }
+
+    /// A system call of some microseconds, and so only where somebody sleeps. A worker counts itself before it looks
+    /// at the state for the last time, so either it sees the new state or it is seen here.
+    fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            let _sleep = lock(&self.sleep);
+            self.wake.notify_all();
         }
     }
 }
@@ -136,41 +157,53 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn worker(shared: &Shared) {
+fn worker(shared: &Shared, thread: usize) {
     let mut seen = 0;
+    let news = |state: u64, seen: u64| state / LOOP != seen;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
+        while !news(shared.state.load(Ordering::Acquire), seen) {
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
                 continue;
             }
             let mut sleep = lock(&shared.sleep);
-            while shared.epoch.load(Ordering::Acquire) == seen {
+            shared.sleepers.fetch_add(1, Ordering::SeqCst);
+            while !news(shared.state.load(Ordering::SeqCst), seen) {
                 sleep = shared.wake.wait(sleep).unwrap_or_else(|poisoned| poisoned.into_inner());
             }
+            shared.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
-        seen = shared.epoch.load(Ordering::Acquire);
         if shared.stop.load(Ordering::Acquire) {
             return;
         }
-        if let Some(job) = *lock(&shared.job) {
-            // SAFETY: `run` waits for `running` to reach zero, which this worker lowers only afterwards.
-            shared.work(unsafe { &*job.body }, job.tasks);
+        let mut state = shared.state.load(Ordering::Acquire);
+        seen = state / LOOP;
+        while state & OPEN != 0 {
+            match shared.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    seen = state / LOOP;
+                    // SAFETY: this worker joined, so the caller neither changes the job nor returns until it leaves.
+                    unsafe {
+                        if let Some(job) = *shared.job.get() {
+                            shared.work(&*job.body, job.tasks, thread);
+                        }
+                    }
+                    shared.state.fetch_sub(1, Ordering::Release);
+                    break;
+                }
+                Err(now) => state = now,
+            }
         }
-        shared.running.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        {
-            let _sleep = lock(&self.shared.sleep);
-            self.shared.epoch.fetch_add(1, Ordering::Release);
-        }
-        self.shared.wake.notify_all();
+        self.shared.state.fetch_add(LOOP, Ordering::SeqCst);
+        self.shared.wake_sleepers();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }

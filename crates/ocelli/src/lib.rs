@@ -3,11 +3,14 @@
 
 pub mod data;
 pub mod error;
+pub mod exec;
 pub mod explain;
 pub mod formats;
+pub mod graph;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod plan;
 pub mod plot;
 pub mod shape;
 pub mod tensor;

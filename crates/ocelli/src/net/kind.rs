@@ -2,6 +2,8 @@
 
 use super::{keys, layers};
 use crate::error::did_you_mean;
+use crate::graph::ValueId;
+use crate::graph::lower::Lowering;
 use crate::shape::Shape;
 use crate::{Error, Result};
 use ocelli_kernels::geometry::Window;
@@ -59,6 +61,11 @@ pub trait LayerKind: Text + fmt::Debug + Send + Sync {
     /// # Errors
     /// The shapes do not fit; the message has the numbers, the layer's name is put in front by the caller.
     fn shape(&self, inputs: &[Shape]) -> Result<Shape>;
+    /// Adds the operations that the layer means and returns its output.
+    ///
+    /// # Errors
+    /// The inputs do not fit an operation.
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId>;
     /// Parameters and running statistics for these inputs.
     fn parameters(&self, _inputs: &[Shape]) -> Vec<ParameterRule> {
         Vec::new()

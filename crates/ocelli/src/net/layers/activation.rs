@@ -1,6 +1,8 @@
 //! The activations without numbers of their own: `relu`, `relu6`, `sigmoid`, `tanh`, `gelu`, `hard_swish`.
 
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Activation, Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,9 @@ macro_rules! activations {
         impl LayerKind for $name {
             fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
                 Ok(inputs[0])
+            }
+            fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+                l.apply(Op::Activate(Activation::$name), &[])
             }
         }
     )*};

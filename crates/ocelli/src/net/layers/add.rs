@@ -1,5 +1,7 @@
 //! `add`: the sum of equal shapes, the end of a residual block.
 
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use crate::{Error, Result};
@@ -32,5 +34,14 @@ impl LayerKind for Add {
                 },
             )),
         }
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let inputs = l.inputs();
+        let mut sum = inputs[0];
+        for &input in &inputs[1..] {
+            sum = l.push(Op::Add, &[sum, input])?[0];
+        }
+        Ok(sum)
     }
 }

@@ -3,6 +3,8 @@
 use super::max_pool::{pool_window, pooled_size};
 use super::{is_yes, yes};
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, Pool, ValueId};
 use crate::net::keys::{is_default, pair};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::{Padding, Shape};
@@ -39,6 +41,12 @@ impl LayerKind for AvgPool {
         let [channels, h, w] = inputs[0].map()?;
         let [h, w] = pooled_size([h, w], &pool_window(self.kernel, self.stride, self.padding, self.ceil_mode, [h, w]))?;
         Ok(Shape::Map([channels, h, w]))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let window = pool_window(self.kernel, self.stride, self.padding, false, l.size());
+        let (ceil_mode, count_include_pad) = (self.ceil_mode, self.count_include_pad);
+        l.apply(Op::AvgPool(Pool { window, ceil_mode, count_include_pad }), &[])
     }
 
     fn connections(&self, _inputs: &[Shape], output: Shape) -> u64 {

@@ -2,6 +2,8 @@
 
 use super::within;
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Init, Keys, LayerKind, ParameterRule, Role};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,21 @@ impl LayerKind for BatchNorm {
 
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(inputs[0])
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let (affine, statistics) = ([Role::Scale, Role::Shift], [Role::RunningMean, Role::RunningVar]);
+        let eps = self.eps;
+        if !l.training {
+            return l.apply(Op::BatchNormInfer { eps }, &[affine, statistics].concat());
+        }
+        let mut inputs = vec![l.input(0)];
+        inputs.extend(l.parameters(&affine));
+        let made = l.push(Op::BatchNorm { eps, relu: false }, &inputs)?;
+        let mut inputs = vec![made[1], made[2]];
+        inputs.extend(l.parameters(&statistics));
+        l.update_statistics(Op::RunningStatistics { momentum: self.momentum }, inputs);
+        Ok(made[0])
     }
 
     fn parameters(&self, inputs: &[Shape]) -> Vec<ParameterRule> {

@@ -1,5 +1,7 @@
 //! `concat`: maps of several branches, one after the other.
 
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::{MAX_SIZE, Shape};
 use crate::{Error, Result};
@@ -30,5 +32,10 @@ impl LayerKind for Concat {
             return Err(Error::new(format!("{channels} channels are more than {MAX_SIZE}")).advice("Use fewer inputs."));
         }
         Ok(inputs[0].with_channels(channels))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let inputs = l.inputs();
+        l.push(Op::Concat, &inputs).map(|made| made[0])
     }
 }

@@ -1,6 +1,8 @@
 //! `conv`: filters that slide over feature maps.
 
 use super::{is_ones, is_yes, ones, yes};
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::keys::{count, is_default, pair};
 use crate::net::kind::{Init, Keys, LayerKind, ParameterRule, Role};
 use crate::shape::{Padding, Shape, output_size};
@@ -82,6 +84,11 @@ impl LayerKind for Conv {
         }
         let [h, w] = output_size("kernel", [h, w], &self.sliding([h, w]))?;
         Ok(Shape::Map([self.filters, h, w]))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let op = Op::Conv { window: self.sliding(l.size()), groups: self.groups, activation: None };
+        l.apply(op, &[Role::Weight, Role::Bias])
     }
 
     fn parameters(&self, inputs: &[Shape]) -> Vec<ParameterRule> {

@@ -2,6 +2,8 @@
 
 use super::within;
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -31,5 +33,12 @@ impl LayerKind for Dropout {
     }
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(inputs[0])
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        if !l.training || self.rate == 0.0 {
+            return Ok(l.input(0));
+        }
+        l.apply(Op::Dropout { rate: self.rate as f32, key: l.key() }, &[])
     }
 }

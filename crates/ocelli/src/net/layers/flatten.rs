@@ -1,6 +1,8 @@
 //! `flatten`: maps become one row of values.
 
 use crate::Result;
+use crate::graph::ValueId;
+use crate::graph::lower::Lowering;
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -17,5 +19,9 @@ impl Keys for Flatten {
 impl LayerKind for Flatten {
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(Shape::Flat(inputs[0].len()))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        l.features()
     }
 }

@@ -2,6 +2,8 @@
 
 use super::within;
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Activation, Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -30,5 +32,9 @@ impl LayerKind for LeakyRelu {
     }
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(inputs[0])
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        l.apply(Op::Activate(Activation::LeakyRelu(self.slope as f32)), &[])
     }
 }

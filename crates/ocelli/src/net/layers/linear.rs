@@ -1,6 +1,8 @@
 //! `linear`: every unit sees every value (fully connected).
 
 use super::{is_yes, yes};
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Init, Keys, LayerKind, ParameterRule, Role};
 use crate::shape::{MAX_SIZE, Shape};
 use crate::{Error, Result};
@@ -83,6 +85,12 @@ impl Linear {
 impl LayerKind for Linear {
     fn shape(&self, _inputs: &[Shape]) -> Result<Shape> {
         Ok(Shape::Flat(self.units()?))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let mut inputs = vec![l.features()?];
+        inputs.extend(l.parameters(&[Role::Weight, Role::Bias]));
+        l.push(Op::Linear { activation: None }, &inputs).map(|made| made[0])
     }
 
     fn parameters(&self, inputs: &[Shape]) -> Vec<ParameterRule> {

@@ -2,6 +2,8 @@
 
 use super::{is_yes, within, yes};
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::keys::count;
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
@@ -57,5 +59,16 @@ impl LayerKind for Lrn {
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         inputs[0].map()?;
         Ok(inputs[0])
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let attributes = ocelli_kernels::lrn::Lrn {
+            size: self.size,
+            alpha: self.alpha as f32,
+            beta: self.beta as f32,
+            k: self.k as f32,
+            divide_by_size: self.divide_by_size,
+        };
+        l.apply(Op::Lrn(attributes), &[])
     }
 }

@@ -1,5 +1,7 @@
 //! `max_pool`: the largest value under a sliding window.
 
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, Pool, ValueId};
 use crate::net::keys::{is_default, pair};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::{Padding, Shape, output_size, rows_by_columns};
@@ -34,6 +36,11 @@ impl LayerKind for MaxPool {
         let [channels, h, w] = inputs[0].map()?;
         let [h, w] = pooled_size([h, w], &pool_window(self.kernel, self.stride, self.padding, self.ceil_mode, [h, w]))?;
         Ok(Shape::Map([channels, h, w]))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let window = pool_window(self.kernel, self.stride, self.padding, false, l.size());
+        l.apply(Op::MaxPool(Pool { window, ceil_mode: self.ceil_mode, count_include_pad: false }), &[])
     }
 
     fn connections(&self, _inputs: &[Shape], output: Shape) -> u64 {

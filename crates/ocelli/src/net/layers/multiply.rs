@@ -1,5 +1,7 @@
 //! `multiply`: products value by value, or a factor per channel.
 
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use crate::{Error, Result};
@@ -36,5 +38,14 @@ impl LayerKind for Multiply {
             Err(Error::new(format!("cannot multiply {a} by {b}"))
                 .advice("Give both the same shape, or one of them 1x1 maps with as many channels as the other."))
         }
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let (mut a, mut b) = (0, 1);
+        if l.shape(0) != l.shape(1) && !per_channel(l.shape(0), l.shape(1)) {
+            (a, b) = (1, 0);
+        }
+        let inputs = [l.input(a), l.input(b)];
+        l.push(Op::Multiply, &inputs).map(|made| made[0])
     }
 }

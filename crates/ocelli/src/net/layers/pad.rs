@@ -1,5 +1,7 @@
 //! `pad`: rows and columns around maps, by a rule of one's own.
 
+use crate::graph::lower::Lowering;
+use crate::graph::{Border, Op, ValueId};
 use crate::net::keys::is_default;
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::{MAX_SIZE, Padding, Shape};
@@ -77,6 +79,15 @@ impl LayerKind for Pad {
             return Err(Error::new(format!("{h}x{w} is larger than {MAX_SIZE}")).advice("Pad less."));
         }
         Ok(Shape::Map([channels, h, w]))
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        let mode = match self.mode {
+            PadMode::Constant => Border::Constant(self.value as f32),
+            PadMode::Reflect => Border::Reflect,
+            PadMode::Edge => Border::Edge,
+        };
+        l.apply(Op::Pad { amount: self.sides(), mode }, &[])
     }
 
     fn window(&self, _size: [usize; 2]) -> Option<Window> {

@@ -1,6 +1,8 @@
 //! `softmax`: scores become probabilities.
 
 use crate::Result;
+use crate::graph::lower::Lowering;
+use crate::graph::{Op, ValueId};
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -18,5 +20,9 @@ impl Keys for Softmax {
 impl LayerKind for Softmax {
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(inputs[0])
+    }
+
+    fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
+        l.apply(Op::Softmax, &[])
     }
 }

@@ -1,0 +1,106 @@
+//! The gradient with respect to the input.
+
+use super::depthwise::Depthwise;
+use super::indirect::{Indirect, Phase, Tap, WeightSteps};
+use super::{Epilogue, Pixels, PixelsMut};
+use crate::geometry::ConvShape;
+use crate::{Cpu, Isa};
+
+/// The data gradient of a convolution of fixed shapes, for any batch size.
+pub struct DataGradient {
+    algorithm: Algorithm,
+}
+
+enum Algorithm {
+    Indirect(Indirect),
+    Depthwise(Depthwise),
+}
+
+impl DataGradient {
+    /// Plans the data gradient of the convolution `shape`; `isa` as in [`super::Forward::new`].
+    pub fn new(shape: &ConvShape, isa: Isa) -> DataGradient {
+        let algorithm = if Depthwise::fits(shape) {
+            Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
+        } else {
+            let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
+            let taps = shape.window.kernel[0] * shape.window.kernel[1];
+            let weights = WeightSteps {
+                group: shape.group_filters() * shape.group_channels() * taps,
+                depth: shape.group_channels() * taps,
+                width: taps,
+            };
+            Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
+        };
+        DataGradient { algorithm }
+    }
+
+    /// Values of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.packed_len(),
+            Algorithm::Depthwise(plan) => plan.packed_len(),
+        }
+    }
+
+    /// Values of scratch memory that [`DataGradient::run`] needs.
+    pub fn workspace_len(&self, _batch: usize, _threads: usize) -> usize {
+        0
+    }
+
+    /// Packs weights `[filters, channels / groups, rows, columns]`.
+    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Depthwise(plan) => plan.pack(weights, packed),
+        }
+    }
+
+    /// Writes every element of `dx` (`n · H · W` pixels of all channels) from `dy` (`n · OH · OW` pixels of all filters);
+    /// inputs that no window saw get zeros.
+    ///
+    /// # Panics
+    /// A slice is too short or a stride below the channels: a defect of the plan.
+    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, packed: &[f32], dx: PixelsMut, _workspace: &mut [f32]) {
+        let plain = Epilogue::default();
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
+            Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
+        }
+    }
+}
+
+/// Input row i meets kernel row r where i + padding − r · dilation = stride · o for an output row o, and so for columns:
+/// for each remainder of i by the stride the same kernel rows meet, and o moves on by one while i moves on by the stride.
+fn phases(shape: &ConvShape) -> Vec<Phase> {
+    let window = &shape.window;
+    let [kh, kw] = window.kernel;
+    // The kernel elements that meet remainder `start`, with output offsets; in descending order, so that offsets ascend.
+    let met = |axis: usize, start: usize| -> Vec<(isize, usize)> {
+        let stride = window.stride[axis] as isize;
+        let offset = |tap: usize| start as isize + window.padding[axis] - (tap * window.dilation[axis]) as isize;
+        let meets = |&tap: &usize| offset(tap).rem_euclid(stride) == 0;
+        (0..window.kernel[axis]).rev().filter(meets).map(|tap| (offset(tap).div_euclid(stride), tap)).collect()
+    };
+    let mut phases = Vec::new();
+    for row in 0..window.stride[0].min(shape.input[0]) {
+        for column in 0..window.stride[1].min(shape.input[1]) {
+            let (rows, columns) = (met(0, row), met(1, column));
+            let taps = rows
+                .iter()
+                .flat_map(|&(y, r)| columns.iter().map(move |&(x, s)| Tap { at: [y, x], kernel: r * kw + s }));
+            let taps: Vec<Tap> = taps.collect();
+            debug_assert!(taps.len() <= kh * kw);
+            phases.push(Phase {
+                start: [row, column],
+                step: window.stride,
+                count: [
+                    (shape.input[0] - row).div_ceil(window.stride[0]),
+                    (shape.input[1] - column).div_ceil(window.stride[1]),
+                ],
+                source_step: [1, 1],
+                taps,
+            });
+        }
+    }
+    phases
+}

@@ -1,0 +1,266 @@
+//! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast.
+//!
+//! Every output value needs only as many multiply-adds as the kernel has elements, so this is bound by loads. Four
+//! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four.
+
+use super::indirect::{Phase, Tap};
+use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
+use crate::Cpu;
+use crate::geometry::ConvShape;
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+
+/// Pixels of a tile.
+const PIXELS: usize = 4;
+/// Addresses in a table; larger kernels are summed in several passes.
+const TAPS: usize = 64;
+/// About the values that a task computes: 20 µs of work.
+const TASK: usize = 64 << 10;
+
+/// Forward or data gradient of a depthwise convolution, as grids of targets that see the same taps.
+pub(super) struct Depthwise {
+    source: [usize; 2],
+    target: [usize; 2],
+    channels: usize,
+    phases: Vec<Phase>,
+    taps: usize,
+    zeros: Vec<f32>,
+}
+
+impl Depthwise {
+    /// Whether each channel has one filter of its own.
+    pub fn fits(shape: &ConvShape) -> bool {
+        shape.groups > 1 && shape.groups == shape.channels && shape.groups == shape.filters
+    }
+
+    pub fn new(source: [usize; 2], target: [usize; 2], channels: usize, phases: Vec<Phase>) -> Depthwise {
+        let taps = phases.iter().map(|p| p.taps.len()).sum();
+        Depthwise { source, target, channels, phases, taps, zeros: vec![0.0; channels] }
+    }
+
+    fn padded_channels(&self) -> usize {
+        self.channels.next_multiple_of(LANES)
+    }
+
+    /// Packed weights: `[phase][tap][channels, rounded up to a vector]`.
+    pub fn packed_len(&self) -> usize {
+        self.taps * self.padded_channels()
+    }
+
+    pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let kernel = weights.len() / self.channels;
+        let taps = self.phases.iter().flat_map(|p| &p.taps);
+        for (tap, row) in taps.zip(packed.chunks_mut(self.padded_channels())) {
+            row.fill(0.0);
+            let picked = weights[tap.kernel..].iter().step_by(kernel);
+            row.iter_mut().zip(picked).for_each(|(row, &w)| *row = w);
+        }
+    }
+
+    /// Computes all targets of `n` pictures.
+    pub fn run(&self, cpu: &Cpu, n: usize, source: Pixels, packed: &[f32], epilogue: &Epilogue, target: PixelsMut) {
+        let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
+        check_pixels("source", source.data.len(), source.stride, source_size, self.channels);
+        check_pixels("target", target.data.len(), target.stride, target_size, self.channels);
+        if let Some(residual) = epilogue.residual {
+            check_pixels("residual", residual.data.len(), residual.stride, target_size, self.channels);
+        }
+        assert!(epilogue.bias.is_none_or(|b| b.len() >= self.channels), "bias: less than {} values", self.channels);
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let (target_stride, target) = (target.stride, Shares::new(target.data));
+        let mut weights = packed;
+        for phase in &self.phases {
+            let [rows, columns] = phase.count;
+            let band = (TASK / (columns * self.channels).max(1)).clamp(1, rows.max(1));
+            let bands = rows.div_ceil(band);
+            cpu.pool().run(n * bands, &|task| {
+                let (image, first) = (task / bands, task % bands * band);
+                dispatch(
+                    cpu.isa(),
+                    Band {
+                        plan: self,
+                        phase,
+                        image,
+                        rows: first..(first + band).min(rows),
+                        source,
+                        weights,
+                        epilogue,
+                        target: target.pointer(),
+                        target_stride,
+                    },
+                );
+            });
+            weights = &weights[phase.taps.len() * self.padded_channels()..];
+        }
+    }
+}
+
+/// A task: some rows of a phase's grid in one picture.
+struct Band<'a> {
+    plan: &'a Depthwise,
+    phase: &'a Phase,
+    image: usize,
+    rows: std::ops::Range<usize>,
+    source: Pixels<'a>,
+    weights: &'a [f32],
+    epilogue: &'a Epilogue<'a>,
+    target: *mut f32,
+    target_stride: usize,
+}
+
+/// Some taps of some neighbouring pixels, all channels. Null pointers mean: none.
+struct Strip {
+    rows: [[*const f32; PIXELS]; TAPS],
+    taps: usize,
+    weights: *const f32,
+    weights_stride: usize,
+    targets: [*mut f32; PIXELS],
+    first: bool,
+    last: bool,
+    bias: *const f32,
+    residual: [*const f32; PIXELS],
+    activation: Activation,
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let columns = self.phase.count[1];
+        for row in self.rows.clone() {
+            let whole = columns - columns % PIXELS;
+            // SAFETY: `Depthwise::run` checked the slices; tasks write different rows.
+            unsafe {
+                for column in (0..whole).step_by(PIXELS) {
+                    self.strip::<S, PIXELS>(s, row, column);
+                }
+                for column in whole..columns {
+                    self.strip::<S, 1>(s, row, column);
+                }
+            }
+        }
+    }
+}
+
+impl Band<'_> {
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const P: usize>(&self, s: S, row: usize, column: usize) {
+        let (plan, phase) = (self.plan, self.phase);
+        let target = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1]
+            + phase.start[1]
+            + column * phase.step[1];
+        let mut strip = Strip {
+            rows: [[std::ptr::null(); PIXELS]; TAPS],
+            taps: 0,
+            weights: self.weights.as_ptr(),
+            weights_stride: plan.padded_channels(),
+            targets: [std::ptr::null_mut(); PIXELS],
+            first: true,
+            last: false,
+            bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
+            residual: [std::ptr::null(); PIXELS],
+            activation: self.epilogue.activation,
+        };
+        for p in 0..P {
+            let pixel = target + p * phase.step[1];
+            strip.targets[p] = self.target.wrapping_add(pixel * self.target_stride);
+            if let Some(residual) = self.epilogue.residual {
+                strip.residual[p] = residual.data.as_ptr().wrapping_add(pixel * residual.stride);
+            }
+        }
+        let passes = phase.taps.len().div_ceil(TAPS).max(1);
+        for pass in 0..passes {
+            let taps = &phase.taps[pass * TAPS..((pass + 1) * TAPS).min(phase.taps.len())];
+            for (t, tap) in taps.iter().enumerate() {
+                for p in 0..P {
+                    strip.rows[t][p] = self.address(tap, row, column + p);
+                }
+            }
+            strip.taps = taps.len();
+            (strip.first, strip.last) = (pass == 0, pass + 1 == passes);
+            // SAFETY: the tables hold addresses of `channels` values each.
+            unsafe { strip.channels::<S, P>(s, plan.channels) };
+            strip.weights = strip.weights.wrapping_add(TAPS * strip.weights_stride);
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self, tap: &Tap, row: usize, column: usize) -> *const f32 {
+        let [height, width] = self.plan.source;
+        let y = (row * self.phase.source_step[0]).wrapping_add_signed(tap.at[0]);
+        let x = (column * self.phase.source_step[1]).wrapping_add_signed(tap.at[1]);
+        if y < height && x < width {
+            let pixel = (self.image * height + y) * width + x;
+            self.source.data.as_ptr().wrapping_add(pixel * self.source.stride)
+        } else {
+            self.plan.zeros.as_ptr()
+        }
+    }
+}
+
+impl Strip {
+    #[inline(always)]
+    unsafe fn channels<S: Simd, const P: usize>(&self, s: S, channels: usize) {
+        let mut c = 0;
+        // SAFETY: handed on from the caller; the last vector reads and writes only the channels that exist.
+        unsafe {
+            if S::WIDE {
+                while c + 2 * LANES <= channels {
+                    self.vectors::<S, P, 2>(s, c, LANES);
+                    c += 2 * LANES;
+                }
+            }
+            while c + LANES <= channels {
+                self.vectors::<S, P, 1>(s, c, LANES);
+                c += LANES;
+            }
+            if c < channels {
+                self.vectors::<S, P, 1>(s, c, channels - c);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn vectors<S: Simd, const P: usize, const NV: usize>(&self, s: S, c: usize, lanes: usize) {
+        let mut acc = [[s.zero(); NV]; P];
+        // SAFETY: handed on from the caller.
+        unsafe {
+            if !self.first {
+                for p in 0..P {
+                    for v in 0..NV {
+                        acc[p][v] = s.load_n(self.targets[p].add(c + v * LANES).cast_const(), lanes);
+                    }
+                }
+            }
+            for t in 0..self.taps {
+                for v in 0..NV {
+                    let w = s.load(self.weights.add(t * self.weights_stride + c + v * LANES));
+                    for p in 0..P {
+                        let x = self.rows[t][p].add(c + v * LANES);
+                        let x = if lanes == LANES { s.load(x) } else { s.load_n(x, lanes) };
+                        acc[p][v] = s.fma(x, w, acc[p][v]);
+                    }
+                }
+            }
+            for p in 0..P {
+                for v in 0..NV {
+                    let at = c + v * LANES;
+                    let mut y = acc[p][v];
+                    if self.last {
+                        if !self.bias.is_null() {
+                            y = s.add(y, s.load_n(self.bias.add(at), lanes));
+                        }
+                        if !self.residual[p].is_null() {
+                            y = s.add(y, s.load_n(self.residual[p].add(at), lanes));
+                        }
+                        y = self.activation.apply(s, y);
+                    }
+                    let out = self.targets[p].add(at);
+                    if lanes == LANES { s.store(out, y) } else { s.store_n(out, y, lanes) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Forward convolution.
+
+use super::depthwise::Depthwise;
+use super::indirect::{Indirect, Phase, Tap, WeightSteps};
+use super::{Epilogue, Pixels, PixelsMut};
+use crate::geometry::ConvShape;
+use crate::{Cpu, Isa};
+
+/// A forward convolution of fixed shapes, for any batch size.
+pub struct Forward {
+    algorithm: Algorithm,
+}
+
+enum Algorithm {
+    Indirect(Indirect),
+    Depthwise(Depthwise),
+}
+
+impl Forward {
+    /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out.
+    pub fn new(shape: &ConvShape, isa: Isa) -> Forward {
+        let algorithm = if Depthwise::fits(shape) {
+            Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
+        } else {
+            let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
+            let taps = shape.window.kernel[0] * shape.window.kernel[1];
+            let weights = WeightSteps {
+                group: shape.group_filters() * shape.group_channels() * taps,
+                depth: taps,
+                width: shape.group_channels() * taps,
+            };
+            Algorithm::Indirect(Indirect::new(shape.input, shape.output(), groups, phases(shape), weights, isa))
+        };
+        Forward { algorithm }
+    }
+
+    /// Values of the packed weights.
+    pub fn packed_len(&self) -> usize {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.packed_len(),
+            Algorithm::Depthwise(plan) => plan.packed_len(),
+        }
+    }
+
+    /// Values of scratch memory that [`Forward::run`] needs.
+    pub fn workspace_len(&self, _batch: usize, _threads: usize) -> usize {
+        0
+    }
+
+    /// Packs weights `[filters, channels / groups, rows, columns]`.
+    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Depthwise(plan) => plan.pack(weights, packed),
+        }
+    }
+
+    /// y = activation(x ∗ w + bias + residual) for `n` pictures. `x` has `n · H · W` pixels of all channels, `y` has
+    /// `n · OH · OW` pixels of all filters.
+    ///
+    /// # Panics
+    /// A slice is too short or a stride below the channels: a defect of the plan.
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        x: Pixels,
+        packed: &[f32],
+        epilogue: &Epilogue,
+        y: PixelsMut,
+        _workspace: &mut [f32],
+    ) {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y),
+            Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
+        }
+    }
+}
+
+/// One grid: output pixel (i, j) reads the source at (i, j) · stride + tap · dilation − padding.
+pub(super) fn phases(shape: &ConvShape) -> Vec<Phase> {
+    let window = &shape.window;
+    let [kh, kw] = window.kernel;
+    let offset = |axis: usize, tap: usize| (tap * window.dilation[axis]) as isize - window.padding[axis];
+    let tap = |i: usize| Tap { at: [offset(0, i / kw), offset(1, i % kw)], kernel: i };
+    let count = shape.output();
+    vec![Phase {
+        start: [0, 0],
+        step: [1, 1],
+        count,
+        source_step: window.stride,
+        taps: (0..kh * kw).map(tap).collect(),
+    }]
+}

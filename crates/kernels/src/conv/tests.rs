@@ -1,0 +1,375 @@
+//! Every fast kernel on every instruction set against the `f64` reference, and the rules about equal bits.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::geometry::{ConvShape, Window};
+use crate::{Cpu, Isa};
+
+/// Numbers in -1..1 that follow from a seed.
+fn numbers(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| v as f64).collect()
+}
+
+/// `[n, channels, size]` to pixels with a stride; the gaps hold NaN, so that nobody may use them.
+fn to_pixels(x: &[f32], n: usize, channels: usize, stride: usize) -> Vec<f32> {
+    let size = x.len() / (n * channels);
+    let mut out = vec![f32::NAN; n * size * stride];
+    for (i, &value) in x.iter().enumerate() {
+        let (image, channel, pixel) = (i / (channels * size), i / size % channels, i % size);
+        out[(image * size + pixel) * stride + channel] = value;
+    }
+    out
+}
+
+/// The inverse of [`to_pixels`]; the gaps must still hold NaN.
+fn from_pixels(pixels: &[f32], n: usize, channels: usize, stride: usize) -> Vec<f32> {
+    let size = pixels.len() / (n * stride);
+    let mut out = vec![0.0; n * channels * size];
+    for (i, &value) in pixels.iter().enumerate() {
+        let (image, pixel, channel) = (i / (stride * size), i / stride % size, i % stride);
+        if channel < channels {
+            out[(image * channels + channel) * size + pixel] = value;
+        } else {
+            assert!(value.is_nan(), "a value was written between the pixels");
+        }
+    }
+    out
+}
+
+/// A convolution of `n` pictures with all its data.
+struct Problem {
+    shape: ConvShape,
+    n: usize,
+    /// Values between one pixel's last channel and the next pixel, in x and dx, and in y and dy.
+    gaps: [usize; 2],
+    x: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+#[derive(PartialEq)]
+struct Results {
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dw: Vec<f32>,
+    db: Vec<f32>,
+}
+
+impl Problem {
+    fn new(shape: ConvShape, n: usize, gaps: [usize; 2]) -> Problem {
+        let [oh, ow] = shape.output();
+        Problem {
+            shape,
+            n,
+            gaps,
+            x: numbers(1, n * shape.channels * shape.input[0] * shape.input[1]),
+            w: numbers(2, shape.weights()),
+            bias: numbers(3, shape.filters),
+            dy: numbers(4, n * shape.filters * oh * ow),
+        }
+    }
+
+    fn run(&self, cpu: &Cpu) -> Results {
+        let (shape, n) = (&self.shape, self.n);
+        let [x_stride, y_stride] = [shape.channels + self.gaps[0], shape.filters + self.gaps[1]];
+        let x = to_pixels(&self.x, n, shape.channels, x_stride);
+        let dy = to_pixels(&self.dy, n, shape.filters, y_stride);
+        let (x_pixels, dy_pixels) = (Pixels { data: &x, stride: x_stride }, Pixels { data: &dy, stride: y_stride });
+        let threads = cpu.pool().threads();
+
+        let forward = Forward::new(shape, cpu.isa());
+        let mut packed = vec![f32::NAN; forward.packed_len()];
+        let mut workspace = vec![f32::NAN; forward.workspace_len(n, threads)];
+        let mut y = vec![f32::NAN; dy.len()];
+        forward.pack(cpu, &self.w, &mut packed);
+        let epilogue = Epilogue { bias: Some(&self.bias), ..Epilogue::default() };
+        forward.run(cpu, n, x_pixels, &packed, &epilogue, PixelsMut { data: &mut y, stride: y_stride }, &mut workspace);
+
+        let gradient = DataGradient::new(shape, cpu.isa());
+        let mut packed = vec![f32::NAN; gradient.packed_len()];
+        let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
+        let mut dx = vec![f32::NAN; x.len()];
+        gradient.pack(cpu, &self.w, &mut packed);
+        gradient.run(cpu, n, dy_pixels, &packed, PixelsMut { data: &mut dx, stride: x_stride }, &mut workspace);
+
+        let gradient = WeightGradient::new(shape, cpu.isa());
+        let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
+        let (mut dw, mut db) = (vec![f32::NAN; shape.weights()], vec![f32::NAN; shape.filters]);
+        gradient.run(cpu, n, x_pixels, dy_pixels, &mut dw, Some(&mut db), &mut workspace);
+        let mut without_bias = vec![f32::NAN; dw.len()];
+        gradient.run(cpu, n, x_pixels, dy_pixels, &mut without_bias, None, &mut workspace);
+        assert!(dw == without_bias, "dw depends on whether db is wanted");
+
+        Results {
+            y: from_pixels(&y, n, shape.filters, y_stride),
+            dx: from_pixels(&dx, n, shape.channels, x_stride),
+            dw,
+            db,
+        }
+    }
+
+    /// Compares with the `f64` reference: |error| <= 2 K 2^-24 * sum of |products|, with K products a value.
+    fn check(&self, cpu: &Cpu) {
+        let (shape, n) = (&self.shape, self.n);
+        let [x, w, bias, dy] = [&self.x, &self.w, &self.bias, &self.dy].map(|v| wide(v));
+        let [ax, aw, abias, ady] = [&x, &w, &bias, &dy].map(|v| v.iter().map(|v| v.abs()).collect::<Vec<f64>>());
+        let got = self.run(cpu);
+        let [kh, kw] = shape.window.kernel;
+        let pixels = n * shape.output()[0] * shape.output()[1];
+        let case = format!("{} {:?} n={n} gaps={:?}", cpu.isa(), shape, self.gaps);
+        let compare = |what: &str, k: usize, got: &[f32], truth: &[f64], sizes: &[f64]| {
+            assert_eq!(got.len(), truth.len());
+            for (i, ((&got, &truth), &size)) in got.iter().zip(truth).zip(sizes).enumerate() {
+                let bound = 2.0 * k as f64 * 2f64.powi(-24) * size;
+                let error = (got as f64 - truth).abs();
+                assert!(error <= bound, "{case}\n{what}[{i}] = {got}, not {truth}: error {error:e} > {bound:e}");
+            }
+        };
+        use reference as r;
+        let k = shape.group_channels() * kh * kw + 1;
+        let sizes = r::forward(shape, n, &ax, &aw, Some(&abias));
+        compare("y", k, &got.y, &r::forward(shape, n, &x, &w, Some(&bias)), &sizes);
+        let k = shape.group_filters() * kh * kw;
+        let sizes = r::data_gradient(shape, n, &ady, &aw);
+        compare("dx", k, &got.dx, &r::data_gradient(shape, n, &dy, &w), &sizes);
+        let sizes = r::weight_gradient(shape, n, &ax, &ady);
+        compare("dw", pixels, &got.dw, &r::weight_gradient(shape, n, &x, &dy), &sizes);
+        compare("db", pixels, &got.db, &r::bias_gradient(shape, &dy), &r::bias_gradient(shape, &ady));
+    }
+}
+
+fn cpus(threads: usize) -> Vec<Cpu> {
+    Isa::available().into_iter().map(|isa| Cpu::with_isa(threads, isa).unwrap()).collect()
+}
+
+#[allow(clippy::too_many_arguments)]
+fn shape(
+    input: [usize; 2],
+    c: usize,
+    k: usize,
+    kernel: usize,
+    stride: usize,
+    padding: isize,
+    groups: usize,
+) -> ConvShape {
+    let window = Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4], ..Window::new([kernel; 2]) };
+    ConvShape { input, channels: c, filters: k, groups, window }
+}
+
+/// Layers of well-known networks, some with fewer rows and channels, so that the reference takes no minutes.
+fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
+    vec![
+        ("LeNet-5 conv1", shape([28, 28], 1, 6, 5, 1, 2, 1), 3),
+        ("LeNet-5 conv2", shape([14, 14], 6, 16, 5, 1, 0, 1), 20),
+        ("ConvNetJS conv1", shape([32, 32], 3, 16, 5, 1, 2, 1), 2),
+        ("ConvNetJS conv2", shape([16, 16], 16, 20, 5, 1, 2, 1), 5),
+        ("ConvNetJS conv3", shape([8, 8], 20, 20, 5, 1, 2, 1), 9),
+        ("AlexNet conv1", shape([67, 67], 3, 96, 11, 4, 0, 1), 1),
+        ("AlexNet conv2", shape([27, 27], 48, 64, 5, 1, 2, 2), 1),
+        ("AlexNet conv3", shape([13, 13], 64, 70, 3, 1, 1, 1), 5),
+        ("VGG conv1", shape([40, 40], 3, 64, 3, 1, 1, 1), 2),
+        ("ResNet conv1", shape([49, 49], 3, 64, 7, 2, 3, 1), 1),
+        ("ResNet layer2.0.conv1", shape([20, 20], 64, 128, 3, 2, 1, 1), 1),
+        ("ResNet layer2.0.downsample", shape([28, 28], 64, 128, 1, 2, 0, 1), 2),
+        ("ResNet layer4", shape([7, 7], 64, 64, 3, 1, 1, 1), 17),
+        ("MobileNet depthwise", shape([28, 28], 96, 96, 3, 1, 1, 96), 2),
+        ("MobileNet depthwise, stride 2", shape([28, 28], 72, 72, 3, 2, 1, 72), 2),
+        ("ResNeXt", shape([14, 14], 64, 64, 3, 1, 1, 16), 2),
+        ("a linear layer", shape([1, 1], 300, 40, 1, 1, 0, 1), 33),
+        ("a picture wider than a segment", shape([3, 1100], 2, 3, 3, 1, 1, 1), 1),
+        ("a kernel larger than the gather buffer", shape([33, 33], 2, 3, 31, 1, 15, 1), 1),
+        ("a large kernel in several passes", shape([20, 20], 13, 3, 19, 1, 9, 1), 1),
+        ("a large depthwise kernel", shape([12, 12], 20, 20, 9, 1, 4, 20), 1),
+    ]
+}
+
+#[test]
+fn known_layers_agree_with_the_reference() {
+    for cpu in cpus(2) {
+        for (_, shape, n) in known_layers() {
+            Problem::new(shape, n, [0, 0]).check(&cpu);
+        }
+    }
+}
+
+#[test]
+fn bits_depend_on_neither_threads_nor_vector_width() {
+    for (name, shape, n) in known_layers() {
+        let problem = Problem::new(shape, n, [3, 1]);
+        let mut first: Option<Results> = None;
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+            for threads in [1, 2, 4, 7] {
+                let got = problem.run(&Cpu::with_isa(threads, isa).unwrap());
+                let first = first.get_or_insert_with(|| problem.run(&Cpu::with_isa(1, isa).unwrap()));
+                assert!(*first == got, "{name}: {isa} with {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_gives_the_same_bits_in_any_batch() {
+    for cpu in cpus(3) {
+        for (name, shape, n) in known_layers() {
+            let problem = Problem::new(shape, n, [0, 0]);
+            let all = problem.run(&cpu);
+            for i in [0, n - 1] {
+                let part = |all: &[f32]| all[i * all.len() / n..(i + 1) * all.len() / n].to_vec();
+                let one =
+                    Problem { x: part(&problem.x), dy: part(&problem.dy), n: 1, ..Problem::new(shape, 1, [0, 0]) };
+                let one = one.run(&cpu);
+                assert!(one.y == part(&all.y) && one.dx == part(&all.dx), "{name}: picture {i} of {n}, {}", cpu.isa());
+            }
+        }
+    }
+}
+
+#[test]
+fn two_half_batches_join_to_the_whole() {
+    for (name, shape, _) in known_layers() {
+        let whole = Problem::new(shape, 32, [0, 0]);
+        if shape.macs() > 10_000_000 {
+            continue;
+        }
+        let half = |i: usize| {
+            let part = |all: &[f32]| all[i * all.len() / 2..(i + 1) * all.len() / 2].to_vec();
+            Problem { x: part(&whole.x), dy: part(&whole.dy), n: 16, ..Problem::new(shape, 16, [0, 0]) }
+        };
+        let cpu = Cpu::new(2).unwrap();
+        let (all, a, b) = (whole.run(&cpu), half(0).run(&cpu), half(1).run(&cpu));
+        let joined = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<f32>>();
+        assert!(all.dw == joined(&a.dw, &b.dw) && all.db == joined(&a.db, &b.db), "{name}");
+    }
+}
+
+#[test]
+fn bias_residual_and_activation_follow_the_sum() {
+    for (groups, filters) in [(1, 20), (20, 20)] {
+        let shape = shape([6, 5], 20, filters, 3, 1, 1, groups);
+        let problem = Problem::new(shape, 2, [0, 0]);
+        for cpu in cpus(2) {
+            let x = to_pixels(&problem.x, 2, 20, 20);
+            let mut residual = to_pixels(&problem.dy, 2, filters, filters + 2);
+            residual[0] = f32::NAN;
+            let forward = Forward::new(&shape, cpu.isa());
+            let mut packed = vec![0.0; forward.packed_len()];
+            forward.pack(&cpu, &problem.w, &mut packed);
+            let run = |epilogue: &Epilogue| {
+                let mut y = vec![0.0; 2 * 30 * filters];
+                let y_pixels = PixelsMut { data: &mut y, stride: filters };
+                forward.run(&cpu, 2, Pixels { data: &x, stride: 20 }, &packed, epilogue, y_pixels, &mut []);
+                y
+            };
+            let plain = run(&Epilogue::default());
+            let functions: [(Activation, fn(f32) -> f32); 4] = [
+                (Activation::None, |x| x),
+                (Activation::Relu, |x| if x < 0.0 { 0.0 } else { x }),
+                (Activation::Relu6, |x| {
+                    if x < 0.0 {
+                        0.0
+                    } else if x > 6.0 {
+                        6.0
+                    } else {
+                        x
+                    }
+                }),
+                (Activation::LeakyRelu(0.1), |x| if x > 0.0 { x } else { x * 0.1 }),
+            ];
+            for (activation, function) in functions {
+                let bias: Vec<f32> = problem.bias.iter().map(|b| 5.0 * b).collect();
+                let pixels = Pixels { data: &residual, stride: filters + 2 };
+                let got = run(&Epilogue { bias: Some(&bias), residual: Some(pixels), activation });
+                assert!(got[0].is_nan(), "{activation:?} swallows a NaN");
+                for i in 1..got.len() {
+                    let sum = plain[i] + bias[i % filters] + residual[i / filters * (filters + 2) + i % filters];
+                    assert_eq!(got[i], function(sum), "{activation:?}[{i}], {}", cpu.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_that_no_window_sees_get_a_zero_gradient() {
+    // 6x6, kernel 2, stride 4: rows 2, 3 and columns 2, 3 lie between two windows.
+    let problem = Problem::new(shape([6, 6], 3, 5, 2, 4, 0, 1), 1, [0, 0]);
+    for cpu in cpus(1) {
+        let dx = problem.run(&cpu).dx;
+        for (i, dx) in dx.iter().enumerate() {
+            let seen = ![2, 3].contains(&(i / 6 % 6)) && ![2, 3].contains(&(i % 6));
+            assert_eq!(*dx != 0.0, seen, "element {i}");
+        }
+    }
+}
+
+#[test]
+fn reference_gradients_equal_central_differences() {
+    let window = Window { kernel: [3, 2], stride: [2, 1], dilation: [1, 2], padding: [1, -1, 0, 2] };
+    let shape = ConvShape { input: [6, 7], channels: 4, filters: 6, groups: 2, window };
+    let n = 2;
+    let p = Problem::new(shape, n, [0, 0]);
+    let [x, w, bias, dy] = [&p.x, &p.w, &p.bias, &p.dy].map(|v| wide(v));
+    let loss = |x: &[f64], w: &[f64], bias: &[f64]| -> f64 {
+        reference::forward(&shape, n, x, w, Some(bias)).iter().zip(&dy).map(|(y, dy)| y * dy).sum()
+    };
+    let check = |what: &str, gradient: Vec<f64>, at: &[f64], loss: &dyn Fn(&[f64]) -> f64| {
+        for i in 0..at.len() {
+            let moved = |by: f64| {
+                let mut at = at.to_vec();
+                at[i] += by;
+                loss(&at)
+            };
+            let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            let error = (gradient[i] - difference).abs() / difference.abs().max(1.0);
+            assert!(error <= 1e-6, "{what}[{i}] = {}, the difference quotient is {difference}", gradient[i]);
+        }
+    };
+    check("dx", reference::data_gradient(&shape, n, &dy, &w), &x, &|x| loss(x, &w, &bias));
+    check("dw", reference::weight_gradient(&shape, n, &x, &dy), &w, &|w| loss(&x, w, &bias));
+    check("db", reference::bias_gradient(&shape, &dy), &bias, &|bias| loss(&x, &w, bias));
+}
+
+prop_compose! {
+    fn any_problem()(
+        groups in 1usize..4, depthwise in any::<bool>(), channels in 1usize..24, filters in 1usize..24,
+        input in [1usize..14, 1usize..14], kernel in [1usize..5, 1usize..5], stride in [1usize..5, 1usize..5],
+        dilation in [1usize..4, 1usize..4], padding in [-2isize..4, -2isize..4, -2isize..4, -2isize..4],
+        n in 1usize..4, gaps in [0usize..4, 0usize..4],
+    ) -> (ConvShape, usize, [usize; 2]) {
+        let window = Window { kernel, stride, dilation, padding };
+        let many = channels * 3;
+        let [channels, filters, groups] =
+            if depthwise { [many, many, many] } else { [channels * groups, filters * groups, groups] };
+        (ConvShape { input, channels, filters, groups, window }, n, gaps)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn any_convolution_agrees_with_the_reference((shape, n, gaps) in any_problem()) {
+        // Padding that crops more than there is leaves nothing to read.
+        let [h, w] = shape.input.map(|n| n as isize);
+        let [top, left, bottom, right] = shape.window.padding;
+        prop_assume!(h + top.min(0) + bottom.min(0) > 0 && w + left.min(0) + right.min(0) > 0);
+        prop_assume!(shape.window.output(shape.input).is_some());
+        let problem = Problem::new(shape, n, gaps);
+        let results: Vec<Results> = cpus(2).iter().map(|cpu| { problem.check(cpu); problem.run(cpu) }).collect();
+        if let [_, avx2, avx512] = &results[..] {
+            prop_assert!(avx2 == avx512, "bits of AVX2 and AVX-512 differ");
+        }
+    }
+}

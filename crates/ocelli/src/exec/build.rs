@@ -1,0 +1,152 @@
+//! The graphs of inference and training, and what the facades share.
+
+use super::{Feed, Part, Session, TrainOptions};
+use crate::error::{Error, Result};
+use crate::graph::lower::{Lowered, lower};
+use crate::graph::{Graph, Op, ValueId, gradient};
+use crate::net::Resolved;
+use crate::tensor::Tensors;
+
+/// The forward graph in evaluation mode; its result is the main output.
+pub fn inference(net: &Resolved) -> Result<Graph> {
+    let Lowered { mut graph, outputs, .. } = lower(net, false)?;
+    graph.results = vec![outputs[0]];
+    graph.forward_nodes = graph.nodes.len();
+    Ok(graph)
+}
+
+/// The forward graph in evaluation mode, and the value of each layer.
+pub fn layer_outputs(net: &Resolved) -> Result<(Graph, Vec<ValueId>)> {
+    let Lowered { mut graph, layers, .. } = lower(net, false)?;
+    graph.results = layers.clone();
+    graph.forward_nodes = graph.nodes.len();
+    Ok((graph, layers))
+}
+
+/// A training step as a graph.
+pub struct TrainingGraph {
+    pub graph: Graph,
+    /// The loss of each output, its weight included.
+    pub losses: Vec<ValueId>,
+    /// How many pictures the main output gets right.
+    pub correct: ValueId,
+    /// Sum of squares of all gradients, where clipping is on.
+    pub square_sum: Option<ValueId>,
+}
+
+/// Forward pass, loss, gradients and updates.
+///
+/// Each parameter is updated as soon as its gradient is complete, so that the gradient's memory is free again; with
+/// clipping all gradients must wait for their common norm.
+pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph> {
+    let Lowered { mut graph, outputs, statistics, .. } = lower(net, true)?;
+    let (mut losses, mut seeds, mut correct) = (vec![], vec![], None);
+    for (i, &output) in outputs.iter().enumerate() {
+        let weight = net.outputs.get(i).map_or(1.0, |o| o.loss_weight);
+        let made = graph.push_all(Op::Loss { kind: options.loss.clone(), weight }, &[output])?;
+        losses.push(made[0]);
+        correct.get_or_insert(made[1]);
+        seeds.push((output, made[2]));
+    }
+    let correct = correct.ok_or_else(|| Error::new(format!("{} has no output", net.name)))?;
+    graph.forward_nodes = graph.nodes.len();
+    for (op, inputs) in statistics {
+        graph.push_all(op, &inputs)?;
+    }
+    let trained: Vec<_> = net.parameters().filter(|p| p.trainable).collect();
+    let values: Vec<ValueId> = trained.iter().filter_map(|p| graph.stored(&p.name)).collect();
+    let update = |graph: &mut Graph, value: ValueId, gradient: ValueId, norm: Option<ValueId>| -> Result<()> {
+        let Some(parameter) = trained.iter().zip(&values).find(|(_, v)| **v == value).map(|(p, _)| p) else {
+            return Ok(());
+        };
+        let mut inputs = vec![value, gradient];
+        inputs.extend(norm);
+        for kind in options.optimizer.state() {
+            inputs.push(graph.store(format!("{kind}.{}", parameter.name), &parameter.dims));
+        }
+        let decay = options.weight_decay * parameter.decay;
+        let (optimizer, rate, clip) = (options.optimizer, parameter.lr, options.clip);
+        graph.push_all(Op::Update { optimizer, rate, decay, clip }, &inputs).map(|_| ())
+    };
+    let mut square_sum = None;
+    if options.clip.is_none() {
+        gradient::append(&mut graph, &seeds, &values, |graph, value, gradient| update(graph, value, gradient, None))?;
+    } else {
+        let mut gradients = Vec::new();
+        gradient::append(&mut graph, &seeds, &values, |graph, value, gradient| {
+            let inputs: Vec<ValueId> = std::iter::once(gradient).chain(square_sum).collect();
+            square_sum = Some(graph.push(Op::SquareSum, &inputs)?);
+            gradients.push((value, gradient));
+            Ok(())
+        })?;
+        for (value, gradient) in gradients {
+            update(&mut graph, value, gradient, square_sum)?;
+        }
+    }
+    graph.results = losses.iter().copied().chain([correct]).chain(square_sum).collect();
+    Ok(TrainingGraph { graph, losses, correct, square_sum })
+}
+
+/// Fails where a parameter is missing or of another shape.
+pub fn check_parameters(net: &Resolved, tensors: &Tensors) -> Result<()> {
+    for parameter in net.parameters() {
+        match tensors.get(&parameter.name) {
+            Some(tensor) if tensor.dims == parameter.dims => {}
+            Some(tensor) => {
+                return Err(Error::new(format!(
+                    "{}: the weights are {:?}, the network needs {:?}",
+                    parameter.name, tensor.dims, parameter.dims
+                ))
+                .advice("Use the network that the weights were made for, with the same input size and classes."));
+            }
+            None => {
+                return Err(Error::new(format!("{}: not among the {} tensors given", parameter.name, tensors.len()))
+                    .advice("Use the network that the weights were made for."));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks parameters and hands them to a session.
+pub fn write_parameters(net: &Resolved, tensors: &Tensors, session: &mut dyn Session) -> Result<()> {
+    check_parameters(net, tensors)?;
+    for parameter in net.parameters() {
+        session.write(&parameter.name, &tensors[&parameter.name].data);
+    }
+    Ok(())
+}
+
+/// Fails where `n` pictures do not have the size that the graph reads.
+pub fn check_pictures(graph: &Graph, images: &[f32], n: usize) -> Result<()> {
+    let pictures = graph.nodes.iter().find_map(|node| if let Op::Pictures(ty) = &node.op { Some(ty) } else { None });
+    match pictures {
+        Some(ty) if images.len() != n * ty.per_picture() => {
+            Err(Error::new(format!("{} values for {n} picture(s) of shape {ty}", images.len()))
+                .advice("Prepare the pictures with the preparation stored with the model."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `n` pictures through a plan made for `batch` at a time and gathers its first result.
+pub fn run_in_batches(
+    session: &mut dyn Session,
+    plan: usize,
+    graph: &Graph,
+    batch: usize,
+    images: &[f32],
+    n: usize,
+) -> Result<Vec<f32>> {
+    check_pictures(graph, images, n)?;
+    let result = graph.results[0];
+    let mut all = Vec::with_capacity(graph.ty(result).elements(n));
+    let picture = images.len() / n.max(1);
+    session.run(plan, Part::Constants, 0, &Feed::default())?;
+    for chunk in images.chunks((picture * batch).max(1)) {
+        let n = chunk.len() / picture;
+        session.run(plan, Part::Forward, n, &Feed { images: chunk, ..Feed::default() })?;
+        all.extend(session.fetch(plan, result, n).unwrap_or_default());
+    }
+    Ok(all)
+}

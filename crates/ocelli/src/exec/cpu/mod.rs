@@ -1,0 +1,136 @@
+//! The CPU backend: SIMD kernels over channels-last activations, planned over one arena.
+//!
+//! Feature maps `[batch, channels, height, width]` lie in memory as `[batch, height, width, channels]`; features and
+//! parameters lie as the graph writes them.
+
+mod fuse;
+mod lower;
+mod maps;
+mod reduce;
+mod weighted;
+
+use super::{Backend, Device, Feed, Memory, Part, Session, Timing};
+use crate::error::{Error, Result};
+use crate::graph::{ElementType, Graph, ValueId};
+use crate::plan::{Builder, Plan, Run, Store};
+use ocelli_kernels::layout;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The CPU backend.
+pub struct Cpu;
+
+impl Backend for Cpu {
+    fn open(&self, device: &Device) -> Result<Box<dyn Session>> {
+        let cpu = ocelli_kernels::Cpu::new(device.threads.max(1))
+            .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
+        Ok(Box::new(CpuSession { cpu, store: Store::default(), plans: Vec::new(), version: 1 }))
+    }
+}
+
+struct CpuSession {
+    cpu: ocelli_kernels::Cpu,
+    store: Store,
+    plans: Vec<Planned>,
+    /// Raised whenever a parameter may have changed.
+    version: u64,
+}
+
+struct Planned {
+    graph: Arc<Graph>,
+    plan: Plan,
+    /// The version of the parameters that the packed weights were made from.
+    packed: u64,
+}
+
+impl CpuSession {
+    fn run_with(
+        &mut self,
+        plan: usize,
+        part: Part,
+        n: usize,
+        feed: &Feed,
+        after: impl FnMut(&crate::plan::Step),
+    ) -> Result<()> {
+        let planned = &mut self.plans[plan];
+        if n > planned.plan.batch {
+            return Err(Error::new(format!("{n} pictures in a plan made for {}", planned.plan.batch)));
+        }
+        match part {
+            Part::Constants if planned.packed == self.version => return Ok(()),
+            Part::Constants => planned.packed = self.version,
+            Part::Forward => {}
+            Part::Backward => self.version += 1,
+        }
+        planned.plan.run(part, &Run { cpu: &self.cpu, n, feed }, &mut self.store, after);
+        Ok(())
+    }
+}
+
+impl Session for CpuSession {
+    fn add(&mut self, graph: &Arc<Graph>, batch: usize, keep_all: bool) -> Result<usize> {
+        let fused = if keep_all { (**graph).clone() } else { fuse::fuse(graph) };
+        let mut builder = Builder::new(&fused, batch, keep_all, &mut self.store);
+        let isa = self.cpu.isa();
+        let threads = self.cpu.pool().threads();
+        let mut forward = None;
+        for (i, node) in fused.nodes.iter().enumerate() {
+            if i == fused.forward_nodes {
+                forward = Some(builder.steps_so_far());
+            }
+            builder.set_layer(node.layer);
+            lower::Lower { b: &mut builder, node, isa, threads }.lower()?;
+        }
+        let forward = forward.unwrap_or(builder.steps_so_far());
+        let plan = builder.finish(forward);
+        self.plans.push(Planned { graph: Arc::new(fused), plan, packed: 0 });
+        Ok(self.plans.len() - 1)
+    }
+
+    fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()> {
+        self.run_with(plan, part, n, feed, |_| {})
+    }
+
+    fn profile(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<Vec<Timing>> {
+        let mut timings = Vec::new();
+        let mut last = Instant::now();
+        self.run_with(plan, part, n, feed, |step| {
+            let now = Instant::now();
+            timings.push(Timing { layer: step.layer, step: step.name, ms: (now - last).as_secs_f64() * 1e3 });
+            last = now;
+        })?;
+        Ok(timings)
+    }
+
+    fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>> {
+        let planned = &self.plans[plan];
+        let ty = planned.graph.ty(value);
+        if ty.element != ElementType::F32 {
+            return None;
+        }
+        let data = planned.plan.value(value, &mut self.store)?.get(..ty.elements(n))?;
+        let Ok((channels, [h, w])) = ty.as_maps() else { return Some(data.to_vec()) };
+        let mut out = vec![0.0; data.len()];
+        layout::channels_first(&self.cpu, n, channels, h * w, data, &mut out);
+        Some(out)
+    }
+
+    fn number(&mut self, plan: usize, value: ValueId) -> f32 {
+        self.plans[plan].plan.value(value, &mut self.store).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
+    }
+
+    fn write(&mut self, name: &str, values: &[f32]) {
+        self.version += 1;
+        if let Some(stored) = self.store.get(name).filter(|stored| stored.len() == values.len()) {
+            stored.copy_from_slice(values);
+        }
+    }
+
+    fn read(&mut self, name: &str) -> Option<Vec<f32>> {
+        self.store.get(name).map(|values| values.to_vec())
+    }
+
+    fn memory(&self) -> Memory {
+        Memory { stored: self.store.bytes(), scratch: self.plans.iter().map(|p| p.plan.bytes()).sum() }
+    }
+}

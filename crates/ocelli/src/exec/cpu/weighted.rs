@@ -1,0 +1,188 @@
+//! Convolutions and linear layers.
+
+use super::lower::{Lower, epilogue};
+use crate::error::Result;
+use crate::graph::{Activation, ValueId, conv_shape};
+use crate::plan::{BufferId, Io, Run};
+use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
+use ocelli_kernels::geometry::{ConvShape, Window};
+use ocelli_kernels::linear::{self, LinearShape};
+
+impl Lower<'_, '_> {
+    fn conv_shape(&self, window: &Window, groups: usize) -> Result<ConvShape> {
+        conv_shape(self.ty(self.node.inputs[0]), self.ty(self.node.inputs[1]), window, groups)
+    }
+
+    /// Memory for packed weights: of this run where weights change, else kept across runs and shared between plans.
+    fn packed(&mut self, what: &str, key: &dyn std::fmt::Debug, floats: usize) -> BufferId {
+        if self.b.trains() {
+            return self.b.scratch(floats);
+        }
+        let weight = self.b.graph.values[self.node.inputs[1].index()].name.clone().unwrap_or_default();
+        self.b.stored(&format!("{what} {weight} {key:?}"), floats)
+    }
+
+    /// `(x, weight, bias?) → y`
+    pub fn conv(&mut self, window: &Window, groups: usize, activation: Option<Activation>) -> Result<()> {
+        let shape = self.conv_shape(window, groups)?;
+        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa));
+        let packed = self.packed("packed", &shape, kernel.packed_len());
+        let (x, weight) = (self.input(0), self.input(1));
+        let pack = kernel.clone();
+        self.b.constant_step(
+            "pack",
+            &[weight],
+            &[packed],
+            Box::new(move |run, io| pack.pack(run.cpu, io.read(0), io.write(0))),
+        );
+        let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
+        self.conv_run(&shape, kernel, x, packed, bias, activation)
+    }
+
+    /// `(x, weight, bias?, scale, shift, mean, variance) → y`: w' = w · s and b' = shift + (b − mean) · s for each
+    /// filter, with s = scale / √(variance + eps).
+    pub fn conv_norm(
+        &mut self,
+        window: &Window,
+        groups: usize,
+        has_bias: bool,
+        eps: f64,
+        activation: Option<Activation>,
+    ) -> Result<()> {
+        let shape = self.conv_shape(window, groups)?;
+        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa));
+        let key = (shape, eps.to_bits());
+        let packed = self.packed("folded", &key, kernel.packed_len());
+        let folded_bias = self.packed("folded bias", &key, shape.filters);
+        let x = self.input(0);
+        let reads: Vec<BufferId> = (1..self.node.inputs.len()).map(|i| self.input(i)).collect();
+        let pack = kernel.clone();
+        let first = usize::from(has_bias) + 1;
+        let body = move |run: &Run, io: &mut Io| {
+            let [scale, shift, mean, variance] = [0, 1, 2, 3].map(|i| io.read(first + i));
+            let bias = if has_bias { io.read(1) } else { &[] };
+            let factor = |k: usize| (f64::from(scale[k]) / (f64::from(variance[k]) + eps).sqrt()) as f32;
+            let per_filter = shape.weights() / shape.filters;
+            let folded: Vec<f32> = io.read(0).iter().enumerate().map(|(i, w)| w * factor(i / per_filter)).collect();
+            pack.pack(run.cpu, &folded, io.write(0));
+            for (k, out) in io.write(1).iter_mut().enumerate() {
+                *out = shift[k] + (bias.get(k).copied().unwrap_or(0.0) - mean[k]) * factor(k);
+            }
+        };
+        self.b.constant_step("pack", &reads, &[packed, folded_bias], Box::new(body));
+        self.conv_run(&shape, kernel, x, packed, Some(folded_bias), activation)
+    }
+
+    fn conv_run(
+        &mut self,
+        shape: &ConvShape,
+        kernel: std::sync::Arc<Forward>,
+        x: BufferId,
+        packed: BufferId,
+        bias: Option<BufferId>,
+        activation: Option<Activation>,
+    ) -> Result<()> {
+        let y = self.output(0);
+        let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
+        let (channels, filters) = (shape.channels, shape.filters);
+        let activation = epilogue(activation)?;
+        let mut reads = vec![x, packed];
+        reads.extend(bias);
+        let has_bias = bias.is_some();
+        let body = move |run: &Run, io: &mut Io| {
+            let epilogue = Epilogue { bias: has_bias.then(|| io.read(2)), residual: None, activation };
+            let x = Pixels { data: io.read(0), stride: channels };
+            let y = PixelsMut { data: io.write(0), stride: filters };
+            kernel.run(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1));
+        };
+        self.b.step("conv", &reads, &[y, workspace], Box::new(body));
+        Ok(())
+    }
+
+    /// `(dy, weight) → dx`
+    pub fn conv_data(&mut self, window: &Window, groups: usize) -> Result<()> {
+        let shape = conv_shape(self.ty(self.node.outputs[0]), self.ty(self.node.inputs[1]), window, groups)?;
+        let kernel = std::sync::Arc::new(DataGradient::new(&shape, self.isa));
+        let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
+        let packed = self.b.scratch(kernel.packed_len());
+        let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
+        let pack = kernel.clone();
+        self.b.step(
+            "pack turned",
+            &[weight],
+            &[packed],
+            Box::new(move |run, io| pack.pack(run.cpu, io.read(0), io.write(0))),
+        );
+        let body = move |run: &Run, io: &mut Io| {
+            let dy = Pixels { data: io.read(0), stride: shape.filters };
+            let dx = PixelsMut { data: io.write(0), stride: shape.channels };
+            kernel.run(run.cpu, run.n, dy, io.read(1), dx, io.write(1));
+        };
+        self.b.step("conv data gradient", &[dy, packed], &[dx, workspace], Box::new(body));
+        Ok(())
+    }
+
+    /// `(x, dy) → dweight, dbias?`
+    pub fn conv_weight(&mut self, window: &Window, groups: usize, bias: bool) -> Result<()> {
+        let (x, dy, dweight) = (self.input(0), self.input(1), self.output(0));
+        let weight = self.ty(self.node.outputs[0]);
+        let shape = conv_shape(self.ty(self.node.inputs[0]), weight, window, groups)?;
+        let kernel = WeightGradient::new(&shape, self.isa);
+        let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
+        let mut writes = vec![dweight, workspace];
+        if bias {
+            writes.push(self.output(1));
+        }
+        let body = move |run: &Run, io: &mut Io| {
+            let x = Pixels { data: io.read(0), stride: shape.channels };
+            let dy = Pixels { data: io.read(1), stride: shape.filters };
+            let dbias = bias.then(|| io.write(2));
+            kernel.run(run.cpu, run.n, x, dy, io.write(0), dbias, io.write(1));
+        };
+        self.b.step("conv weight gradient", &[x, dy], &writes, Box::new(body));
+        Ok(())
+    }
+
+    fn linear_shape(&self, x: usize, y: ValueId) -> LinearShape {
+        LinearShape { inputs: self.ty(self.node.inputs[x]).per_picture(), outputs: self.ty(y).per_picture() }
+    }
+
+    /// `(x, weight, bias?) → y`
+    pub fn linear(&mut self, activation: Option<Activation>) -> Result<()> {
+        let shape = self.linear_shape(0, self.node.outputs[0]);
+        let y = self.output(0);
+        let reads: Vec<BufferId> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
+        let (has_bias, activation) = (reads.len() > 2, epilogue(activation)?);
+        let body = move |run: &Run, io: &mut Io| {
+            let bias = has_bias.then(|| io.read(2));
+            linear::forward(run.cpu, &shape, run.n, io.read(0), io.read(1), bias, activation, io.write(0));
+        };
+        self.step("linear", &reads, &[y], Box::new(body))
+    }
+
+    /// `(dy, weight) → dx`
+    pub fn linear_data(&mut self) -> Result<()> {
+        let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
+        let inputs = self.ty(self.node.outputs[0]).per_picture();
+        let shape = LinearShape { inputs, outputs: self.per_picture(0) };
+        let body = move |run: &Run, io: &mut Io| {
+            linear::data_gradient(run.cpu, &shape, run.n, io.read(0), io.read(1), io.write(0));
+        };
+        self.step("linear data gradient", &[dy, weight], &[dx], Box::new(body))
+    }
+
+    /// `(x, dy) → dweight, dbias?`
+    pub fn linear_weight(&mut self, bias: bool) -> Result<()> {
+        let shape = self.linear_shape(0, self.node.inputs[1]);
+        let (x, dy) = (self.input(0), self.input(1));
+        let mut writes = vec![self.output(0)];
+        if bias {
+            writes.push(self.output(1));
+        }
+        let body = move |run: &Run, io: &mut Io| {
+            let dbias = bias.then(|| io.write(1));
+            linear::weight_gradient(run.cpu, &shape, run.n, io.read(0), io.read(1), io.write(0), dbias);
+        };
+        self.step("linear weight gradient", &[x, dy], &writes, Box::new(body))
+    }
+}

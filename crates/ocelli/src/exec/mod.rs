@@ -1,0 +1,129 @@
+//! Running networks: inference and training on a backend.
+//!
+//! A [`Backend`] opens a [`Session`]: parameters and state by name, and any number of plans over them. The plain
+//! interpreter ([`plain`]) runs every graph and is what the others are compared with; [`cpu`] is the fast one.
+
+mod build;
+pub mod cpu;
+mod gradients;
+mod inference;
+mod optimizer;
+pub mod plain;
+mod training;
+
+pub use gradients::{GradientsOf, gradients};
+pub use inference::Inference;
+pub use optimizer::Optimizer;
+pub use training::{StepResult, TrainOptions, Training};
+
+pub use crate::graph::LossKind as Loss;
+pub use crate::plan::{Feed, Part};
+
+use crate::error::Result;
+use crate::graph::{Graph, ValueId};
+use std::sync::Arc;
+
+/// Which backend runs a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// SIMD kernels over one arena.
+    #[default]
+    Cpu,
+    /// The plain interpreter: slow, simple, the oracle of the others.
+    Plain,
+}
+
+/// What a network runs on.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// The backend.
+    pub backend: Kind,
+    /// Threads, at least one.
+    pub threads: usize,
+}
+
+impl Default for Device {
+    /// The CPU with a thread for each core.
+    fn default() -> Device {
+        Device::cpu(std::thread::available_parallelism().map_or(1, |n| n.get()))
+    }
+}
+
+impl Device {
+    /// The CPU with a number of threads.
+    pub fn cpu(threads: usize) -> Device {
+        Device { backend: Kind::Cpu, threads }
+    }
+    /// The plain interpreter.
+    pub fn plain() -> Device {
+        Device { backend: Kind::Plain, threads: 1 }
+    }
+    /// Opens a session on the backend.
+    ///
+    /// # Errors
+    /// `OCELLI_ISA` names an instruction set that this processor lacks.
+    pub fn session(&self) -> Result<Box<dyn Session>> {
+        match self.backend {
+            Kind::Cpu => cpu::Cpu.open(self),
+            Kind::Plain => plain::Plain.open(self),
+        }
+    }
+}
+
+/// Something that can run graphs.
+pub trait Backend {
+    /// Opens a session without parameters or plans.
+    ///
+    /// # Errors
+    /// The device cannot be used.
+    fn open(&self, device: &Device) -> Result<Box<dyn Session>>;
+}
+
+/// Parameters and state by name, and plans that use them.
+pub trait Session: Send {
+    /// Makes a plan for at most `batch` pictures; `keep_all` keeps every value readable afterwards.
+    ///
+    /// # Errors
+    /// The backend does not support an operation.
+    fn add(&mut self, graph: &Arc<Graph>, batch: usize, keep_all: bool) -> Result<usize>;
+    /// Runs a part of a plan with `n` pictures.
+    ///
+    /// # Errors
+    /// The feed does not fit the graph.
+    fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()>;
+    /// A value after a run with `n` pictures, in the layout that the graph writes. `None` where it was not kept.
+    fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>>;
+    /// The first number of a value, without allocating.
+    fn number(&mut self, plan: usize, value: ValueId) -> f32;
+    /// Sets a parameter or state; names that no plan uses are ignored.
+    fn write(&mut self, name: &str, values: &[f32]);
+    /// A parameter or state.
+    fn read(&mut self, name: &str) -> Option<Vec<f32>>;
+    /// Memory in use.
+    fn memory(&self) -> Memory;
+    /// Runs a part and tells the time of each step.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    fn profile(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<Vec<Timing>>;
+}
+
+/// Bytes that a session holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Parameters, optimiser state and packed weights.
+    pub stored: usize,
+    /// Activations, gradients and workspace of all plans.
+    pub scratch: usize,
+}
+
+/// Time of one step of a plan.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The layer that it belongs to.
+    pub layer: Option<usize>,
+    /// What it does.
+    pub step: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+}

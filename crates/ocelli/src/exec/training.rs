@@ -1,0 +1,226 @@
+//! Training: a step is forward pass, loss, gradients and update in one plan.
+
+use super::{Device, Feed, Loss, Memory, Optimizer, Part, Session, Timing, build};
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, ValueId};
+use crate::net::Resolved;
+use crate::tensor::{Tensor, Tensors};
+use std::sync::Arc;
+
+/// What a training run computes, apart from the learning rate, which may change each step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainOptions {
+    /// The loss.
+    pub loss: Loss,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// Weight decay; a layer's own factors multiply it.
+    pub weight_decay: f32,
+    /// Largest norm of all gradients together; longer ones are scaled down to it.
+    pub clip: Option<f32>,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// What a step tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepResult {
+    /// The loss before the update, the mean over the batch.
+    pub loss: f32,
+    /// Pictures whose largest output is their class.
+    pub correct: usize,
+    /// Whether the loss is a number; if not, nothing was updated.
+    pub finite: bool,
+    /// Norm of all gradients together before clipping, where clipping is on.
+    pub grad_norm: Option<f32>,
+}
+
+/// A network in training.
+pub struct Training {
+    session: Box<dyn Session>,
+    plan: usize,
+    graph: Arc<Graph>,
+    losses: Vec<ValueId>,
+    correct: ValueId,
+    square_sum: Option<ValueId>,
+    net: Resolved,
+    options: TrainOptions,
+    device: Device,
+    batch: usize,
+    evaluation: Option<(usize, Arc<Graph>)>,
+}
+
+impl Training {
+    /// A network with the given parameters, for batches of at most `batch` pictures.
+    ///
+    /// # Errors
+    /// A parameter is missing or of another shape, or a layer cannot be trained.
+    pub fn new(
+        net: &Resolved,
+        tensors: &Tensors,
+        options: &TrainOptions,
+        device: &Device,
+        batch: usize,
+    ) -> Result<Training> {
+        let built = build::training(net, options)?;
+        let mut session = device.session()?;
+        let graph = Arc::new(built.graph);
+        let plan = session.add(&graph, batch, false)?;
+        build::write_parameters(net, tensors, &mut *session)?;
+        Ok(Training {
+            session,
+            plan,
+            graph,
+            losses: built.losses,
+            correct: built.correct,
+            square_sum: built.square_sum,
+            net: net.clone(),
+            options: options.clone(),
+            device: device.clone(),
+            batch,
+            evaluation: None,
+        })
+    }
+
+    /// One step on a batch: `step` counts the steps before it. A loss that is not finite leaves everything unchanged.
+    ///
+    /// # Errors
+    /// The batch does not fit the network.
+    pub fn step(&mut self, batch: &Batch, lr: f32, step: u64) -> Result<StepResult> {
+        let feed = self.feed(batch, lr, step)?;
+        self.session.run(self.plan, Part::Forward, batch.n, &feed)?;
+        let loss: f32 = self.losses.iter().map(|&v| self.session.number(self.plan, v)).sum();
+        let correct = self.session.number(self.plan, self.correct) as usize;
+        let mut result = StepResult { loss, correct, finite: loss.is_finite(), grad_norm: None };
+        if result.finite {
+            self.session.run(self.plan, Part::Backward, batch.n, &feed)?;
+            if let Some(value) = self.square_sum {
+                result.grad_norm = Some(self.session.number(self.plan, value).sqrt());
+            }
+        }
+        Ok(result)
+    }
+
+    /// Time of each part of one training step, which changes the parameters.
+    ///
+    /// # Errors
+    /// The batch does not fit the network.
+    pub fn profile(&mut self, batch: &Batch, lr: f32) -> Result<Vec<(Part, Timing)>> {
+        let feed = self.feed(batch, lr, 0)?;
+        let mut all = Vec::new();
+        for part in [Part::Forward, Part::Backward] {
+            let timings = self.session.profile(self.plan, part, batch.n, &feed)?;
+            all.extend(timings.into_iter().map(|t| (part, t)));
+        }
+        Ok(all)
+    }
+
+    fn feed<'a>(&self, batch: &'a Batch, lr: f32, step: u64) -> Result<Feed<'a>> {
+        if batch.n == 0 || batch.n > self.batch {
+            return Err(Error::new(format!("a batch of {} pictures, made for 1 to {}", batch.n, self.batch)));
+        }
+        build::check_pictures(&self.graph, &batch.images, batch.n)?;
+        let classes = self.net.classes as u32;
+        if let Some(label) = batch.labels.iter().find(|&&label| label >= classes) {
+            return Err(Error::new(format!("label {label} of a network with {classes} classes"))
+                .advice("Give the network as many classes as the data has."));
+        }
+        let given = if self.options.loss == Loss::MeanSquared { batch.targets.len() } else { batch.labels.len() };
+        let needed = if self.options.loss == Loss::MeanSquared { batch.n * self.net.classes } else { batch.n };
+        if given != needed {
+            return Err(Error::new(format!("{given} labels or targets for {} pictures, {needed} needed", batch.n)));
+        }
+        let (images, labels, targets) = (&batch.images, &batch.labels, &batch.targets);
+        Ok(Feed { images, labels, targets, lr, step, seed: self.options.seed, ..Feed::default() })
+    }
+
+    /// The main output before softmax for `n` pictures with the present parameters, in evaluation mode.
+    ///
+    /// # Errors
+    /// The pictures do not fit the network.
+    pub fn logits(&mut self, images: &[f32], n: usize) -> Result<Vec<f32>> {
+        let (plan, graph) = match &self.evaluation {
+            Some(made) => made.clone(),
+            None => {
+                let graph = Arc::new(build::inference(&self.net)?);
+                let plan = self.session.add(&graph, self.batch, false)?;
+                self.evaluation.insert((plan, graph)).clone()
+            }
+        };
+        build::run_in_batches(&mut *self.session, plan, &graph, self.batch, images, n)
+    }
+
+    /// Parameters and running statistics, by PyTorch's names.
+    pub fn tensors(&mut self) -> Tensors {
+        let names: Vec<_> = self.net.parameters().map(|p| (p.name.clone(), p.dims.clone())).collect();
+        self.read(names)
+    }
+
+    /// The optimiser's state, as `momentum.conv1.weight` and so on.
+    pub fn optimizer_state(&mut self) -> Tensors {
+        self.read(self.state_names())
+    }
+
+    fn state_names(&self) -> Vec<(String, Vec<usize>)> {
+        let kinds = self.options.optimizer.state();
+        let trained = self.net.parameters().filter(|p| p.trainable);
+        trained.flat_map(|p| kinds.iter().map(|kind| (format!("{kind}.{}", p.name), p.dims.clone()))).collect()
+    }
+
+    fn read(&mut self, names: Vec<(String, Vec<usize>)>) -> Tensors {
+        let one = |(name, dims): (String, Vec<usize>)| {
+            let data = self.session.read(&name)?;
+            Some((name, Tensor::new(dims, data)))
+        };
+        names.into_iter().filter_map(one).collect()
+    }
+
+    /// Goes back to saved parameters and state.
+    ///
+    /// # Errors
+    /// Something is missing or of another shape.
+    pub fn restore(&mut self, tensors: &Tensors, state: &Tensors) -> Result<()> {
+        build::check_parameters(&self.net, tensors)?;
+        for (name, dims) in self.state_names() {
+            let found = state.get(&name).map(|t| &t.dims);
+            if found != Some(&dims) {
+                return Err(Error::new(format!("optimiser state {name}: {found:?} instead of {dims:?}"))
+                    .advice("Resume with the optimiser that the run began with."));
+            }
+        }
+        build::write_parameters(&self.net, tensors, &mut *self.session)?;
+        state.iter().for_each(|(name, tensor)| self.session.write(name, &tensor.data));
+        Ok(())
+    }
+
+    /// Says where the first value that is not finite appears when a batch runs forward: the input or a layer's output.
+    ///
+    /// # Errors
+    /// The batch does not fit the network.
+    pub fn name_non_finite(&mut self, batch: &Batch, step: u64) -> Result<String> {
+        let feed = self.feed(batch, 0.0, step)?;
+        if let Some(i) = batch.images.iter().position(|x| !x.is_finite()) {
+            let picture = i / (batch.images.len() / batch.n);
+            return Ok(format!("the input picture {picture} of the batch holds {}", batch.images[i]));
+        }
+        let mut session = self.device.session()?;
+        let plan = session.add(&self.graph, batch.n, true)?;
+        let tensors = self.tensors();
+        build::write_parameters(&self.net, &tensors, &mut *session)?;
+        session.run(plan, Part::Forward, batch.n, &feed)?;
+        for node in &self.graph.nodes[..self.graph.forward_nodes] {
+            let Some(layer) = node.layer else { continue };
+            let values = session.fetch(plan, node.outputs[0], batch.n).unwrap_or_default();
+            if let Some(value) = values.iter().find(|x| !x.is_finite()) {
+                return Ok(format!("the output of layer {} holds {value}", self.net.layers[layer].name));
+            }
+        }
+        Ok("the loss is not finite, though every layer's output is".to_string())
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> Memory {
+        self.session.memory()
+    }
+}

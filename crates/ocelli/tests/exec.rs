@@ -1,0 +1,203 @@
+//! The CPU backend against the plain interpreter, on networks that use every layer kind.
+
+use ocelli::data::Batch;
+use ocelli::exec::{Device, Inference, Loss, Optimizer, TrainOptions, Training, gradients};
+use ocelli::net::{Net, Resolved, initialise};
+use ocelli::{Tensor, Tensors};
+use ocelli_kernels::random::Random;
+
+fn resolved(layers: &str) -> Resolved {
+    let text = format!("format = 1\nname = \"t\"\ninput = [3, 9, 11]\nclasses = 4\nlayers = [\n{layers}\n]\n");
+    Net::from_toml(&text, "t.toml").unwrap().resolve(None, None).unwrap()
+}
+
+fn noise(n: usize, key: u64) -> Vec<f32> {
+    let mut random = Random::new(7, key, 0, 0);
+    (0..n).map(|_| random.normal() as f32).collect()
+}
+
+/// Parameters that are nowhere zero, so that every gradient is seen.
+fn parameters(net: &Resolved) -> Tensors {
+    let mut tensors = initialise(net, 3);
+    for (i, tensor) in tensors.values_mut().enumerate() {
+        for (x, noise) in tensor.data.iter_mut().zip(noise(tensor.dims.iter().product(), i as u64)) {
+            *x += 0.1 * noise.abs();
+        }
+    }
+    tensors
+}
+
+const EVERYTHING: &str = r#"
+    { type = "conv", name = "a", filters = 8, kernel = 3, padding = "same" },
+    { type = "relu", name = "ar" },
+    { type = "lrn", name = "n", size = 3, alpha = 0.1 },
+    { type = "max_pool", name = "p", kernel = 3, stride = 2, padding = 1, ceil_mode = true },
+    { type = "conv", name = "b", filters = 8, kernel = [3, 1], groups = 2, dilation = [2, 1], padding = [2, 0, 2, 0] },
+    { type = "hard_swish", name = "bh" },
+    { type = "add", name = "s", inputs = ["p", "bh"] },
+    { type = "conv", name = "d", filters = 8, kernel = 3, groups = 8, padding = 1, bias = false },
+    { type = "leaky_relu", name = "dl", slope = 0.2 },
+    { type = "global_avg_pool", name = "g" },
+    { type = "conv", name = "gc", filters = 8, kernel = 1 },
+    { type = "sigmoid", name = "gs" },
+    { type = "multiply", name = "m", inputs = ["dl", "gs"] },
+    { type = "avg_pool", name = "ap", kernel = 2, ceil_mode = true, inputs = ["s"] },
+    { type = "avg_pool", name = "mp", kernel = 2, padding = [0, 0, 1, 0], inputs = ["m"] },
+    { type = "concat", name = "c", inputs = ["ap", "mp"] },
+    { type = "pad", name = "r", amount = 1, mode = "reflect" },
+    { type = "gelu", name = "rg" },
+    { type = "linear", name = "f1", units = 13 },
+    { type = "tanh", name = "t" },
+    { type = "linear", name = "f2", units = "classes" },
+"#;
+
+fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
+    assert_eq!(a.dims, b.dims, "{what}");
+    let scale = (b.data.iter().map(|x| x * x).sum::<f32>() / b.data.len() as f32).sqrt().max(1e-6);
+    for (i, (x, y)) in a.data.iter().zip(&b.data).enumerate() {
+        assert!((x - y).abs() <= 1e-4 * scale, "{what}[{i}]: {x} against {y}, scale {scale}");
+    }
+}
+
+fn compare(net: &Resolved, training: bool) {
+    let tensors = parameters(net);
+    let n = 3;
+    let input = Tensor::new([n, 3, 9, 11], noise(n * 297, 100));
+    let dy = Tensor::new([n, 4], noise(n * 4, 101));
+    let cpu = gradients(net, &tensors, &input, &dy, training, &Device::cpu(2)).unwrap();
+    let plain = gradients(net, &tensors, &input, &dy, training, &Device::plain()).unwrap();
+    assert_close("output", &cpu.output, &plain.output);
+    assert_eq!(cpu.tensors.keys().collect::<Vec<_>>(), plain.tensors.keys().collect::<Vec<_>>());
+    for (name, tensor) in &cpu.tensors {
+        assert_close(name, tensor, &plain.tensors[name]);
+    }
+    for (name, tensor) in &cpu.after {
+        assert_close(name, tensor, &plain.after[name]);
+    }
+}
+
+#[test]
+fn cpu_and_interpreter_agree_on_output_and_every_gradient() {
+    compare(&resolved(EVERYTHING), true);
+    compare(&resolved(EVERYTHING), false);
+}
+
+#[test]
+fn cpu_and_interpreter_agree_on_batch_norm() {
+    let net = resolved(
+        r#"{ type = "conv", filters = 5, kernel = 3, stride = 2, bias = false },
+           { type = "batch_norm" },
+           { type = "relu" },
+           { type = "conv", filters = 6, kernel = 2, bias = false },
+           { type = "batch_norm" },
+           { type = "linear", units = "classes" },"#,
+    );
+    compare(&net, true);
+    compare(&net, false);
+}
+
+fn batch(n: usize, key: u64) -> Batch {
+    let labels = (0..n as u32).map(|i| (i * 7 + key as u32) % 4).collect();
+    Batch { n, images: noise(n * 297, key), labels, targets: vec![], indices: (0..n).collect() }
+}
+
+fn options(optimizer: Optimizer, clip: Option<f32>) -> TrainOptions {
+    let loss = Loss::CrossEntropy { smoothing: 0.1, class_weights: None };
+    TrainOptions { loss, optimizer, weight_decay: 0.01, clip, seed: 5 }
+}
+
+fn train(device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>, Tensors) {
+    let layers = r#"
+        { type = "conv", filters = 9, kernel = 3, padding = 1, bias = false },
+        { type = "batch_norm" },
+        { type = "relu" },
+        { type = "max_pool", kernel = 2 },
+        { type = "dropout", rate = 0.3 },
+        { type = "conv", filters = 18, kernel = 3, groups = 9 },
+        { type = "relu6" },
+        { type = "linear", units = "classes" },
+    "#;
+    let net = resolved(layers);
+    let mut training = Training::new(&net, &parameters(&net), &options(optimizer, clip), device, 20).unwrap();
+    let losses = (0..6)
+        .map(|step| training.step(&batch(if step == 3 { 13 } else { 20 }, step), 0.05, step).unwrap().loss)
+        .collect();
+    (losses, training.tensors())
+}
+
+#[test]
+fn training_agrees_with_the_interpreter_for_every_optimiser() {
+    let optimizers = [
+        (Optimizer::sgd(0.0), None),
+        (Optimizer::Sgd { momentum: 0.9, nesterov: true }, Some(0.5)),
+        (Optimizer::adamw(), None),
+        (Optimizer::adam(), Some(1.0)),
+        (Optimizer::adadelta(), None),
+    ];
+    for (optimizer, clip) in optimizers {
+        let (cpu, cpu_tensors) = train(&Device::cpu(2), optimizer, clip);
+        let (plain, plain_tensors) = train(&Device::plain(), optimizer, clip);
+        for (a, b) in cpu.iter().zip(&plain) {
+            assert!((a - b).abs() < 2e-4 * b.abs(), "{optimizer:?}: {cpu:?} {plain:?}");
+        }
+        for (name, tensor) in &cpu_tensors {
+            let b = &plain_tensors[name];
+            let error = tensor.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            assert!(error < 0.02, "{optimizer:?} {name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn weights_are_the_same_bits_for_any_number_of_threads() {
+    let bits = |threads| {
+        let (losses, tensors) = train(&Device::cpu(threads), Optimizer::sgd(0.9), Some(1.0));
+        let all = losses.into_iter().chain(tensors.into_values().flat_map(|t| t.data));
+        all.map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let one = bits(1);
+    for threads in [2, 4, 7] {
+        assert!(bits(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn evaluation_does_not_depend_on_the_batch_size() {
+    let net = resolved(EVERYTHING);
+    let (tensors, images) = (parameters(&net), noise(11 * 297, 1));
+    let logits = |batch| Inference::new(&net, &tensors, &Device::cpu(2), batch).unwrap().logits(&images, 11).unwrap();
+    let one = logits(1);
+    for batch in [2, 3, 11, 64] {
+        assert_eq!(logits(batch), one, "batch {batch}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_changes_nothing_and_the_layer_is_named() {
+    let net = resolved(EVERYTHING);
+    let mut tensors = parameters(&net);
+    tensors.get_mut("d.weight").unwrap().data[3] = f32::NAN;
+    let mut training = Training::new(&net, &tensors, &options(Optimizer::sgd(0.9), None), &Device::cpu(1), 4).unwrap();
+    let result = training.step(&batch(4, 0), 0.1, 0).unwrap();
+    assert!(!result.finite && result.loss.is_nan());
+    let after = training.tensors();
+    assert_eq!(after["f1.weight"], tensors["f1.weight"]);
+    assert_eq!(training.name_non_finite(&batch(4, 0), 0).unwrap(), "the output of layer d holds NaN");
+}
+
+#[test]
+fn resuming_from_saved_state_equals_never_having_stopped() {
+    let net = resolved(EVERYTHING);
+    let new = |tensors: &Tensors| {
+        Training::new(&net, tensors, &options(Optimizer::sgd(0.9), None), &Device::cpu(2), 8).unwrap()
+    };
+    let mut whole = new(&parameters(&net));
+    (0..4).for_each(|step| _ = whole.step(&batch(8, step), 0.05, step).unwrap());
+    let mut first = new(&parameters(&net));
+    (0..2).for_each(|step| _ = first.step(&batch(8, step), 0.05, step).unwrap());
+    let (tensors, state) = (first.tensors(), first.optimizer_state());
+    let mut second = new(&initialise(&net, 99));
+    second.restore(&tensors, &state).unwrap();
+    (2..4).for_each(|step| _ = second.step(&batch(8, step), 0.05, step).unwrap());
+    assert_eq!(second.tensors(), whole.tensors());
+}
