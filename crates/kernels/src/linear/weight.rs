@@ -1,0 +1,180 @@
+//! The gradients with respect to weights and bias: dW = dyᵀ·x, vectors along the inputs.
+//!
+//! A tile of 12 units by 2 vectors stays in registers while a chain runs over 16 rows of the batch (AVX2: 6 by 1); groups
+//! of 16 rows are joined by the fixed tree of [`crate::tree`]. dW is written once.
+
+use super::LinearShape;
+use crate::Cpu;
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::tree::Tree;
+
+/// Rows of a group: what one chain sums.
+const GROUP: usize = 16;
+/// Inputs of a task: 32 rows of x, 256 KB, stay in the second-level cache.
+const INPUTS: usize = 2048;
+/// Units of a task.
+const UNITS: usize = 48;
+/// Levels of the tree: enough for 16 · 2²⁴ rows.
+const LEVELS: usize = 25;
+
+/// dW and, where wanted, db from `n` rows of x and dy.
+///
+/// # Panics
+/// A slice is too short: a defect of the plan.
+#[allow(clippy::too_many_arguments)]
+pub fn weight_gradient(
+    cpu: &Cpu,
+    shape: &LinearShape,
+    n: usize,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    db: Option<&mut [f32]>,
+) {
+    shape.check(n, x.len(), dw.len(), dy.len());
+    let (across, down) = (shape.inputs.div_ceil(INPUTS), shape.outputs.div_ceil(UNITS));
+    let dw = Shares::new(dw);
+    cpu.pool().run(across * down, &|task| {
+        let (i, o) = (task % across * INPUTS, task / across * UNITS);
+        let inputs = i..shape.inputs.min(i + INPUTS);
+        let units = o..shape.outputs.min(o + UNITS);
+        dispatch(cpu.isa(), Block { row: shape.inputs, outputs: shape.outputs, n, x, dy, dw: &dw, inputs, units });
+    });
+    if let Some(db) = db {
+        // The same sums with an x of ones: `[outputs, 1]`.
+        assert!(db.len() >= shape.outputs, "a bias gradient for each unit");
+        let db = Shares::new(db);
+        let units = 0..shape.outputs;
+        dispatch(cpu.isa(), Bias { outputs: shape.outputs, n, dy, db: &db, units });
+    }
+}
+
+struct Block<'a> {
+    row: usize,
+    outputs: usize,
+    n: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dw: &'a Shares<f32>,
+    inputs: std::ops::Range<usize>,
+    units: std::ops::Range<usize>,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let vectors = if S::WIDE { 2 } else { 1 };
+        let mut unit = self.units.start;
+        while unit < self.units.end {
+            let left = self.units.end - unit;
+            let (tall, most) = if S::WIDE { (left >= 12, 12) } else { (left >= 6, 6) };
+            for k in self.inputs.clone().step_by(vectors * LANES) {
+                let lanes = (self.inputs.end - k).min(vectors * LANES);
+                match (S::WIDE, lanes > LANES, tall) {
+                    (true, true, true) => self.tile::<S, 12, 2>(s, unit, k, lanes - LANES),
+                    (true, true, false) => self.tile::<S, 1, 2>(s, unit, k, lanes - LANES),
+                    (true, false, true) => self.tile::<S, 12, 1>(s, unit, k, lanes),
+                    (false, _, true) => self.tile::<S, 6, 1>(s, unit, k, lanes),
+                    (_, _, false) => self.tile::<S, 1, 1>(s, unit, k, lanes),
+                }
+            }
+            unit += if tall { most } else { 1 };
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn tile<S: Simd, const U: usize, const NV: usize>(&self, s: S, unit: usize, k: usize, lanes: usize) {
+        let sum = over_groups::<S, U, NV>(s, self.n, |rows| {
+            let mut acc = [[s.zero(); NV]; U];
+            // SAFETY: `check` has seen that x and dy hold `n` rows.
+            unsafe {
+                for i in rows {
+                    let x = self.x.as_ptr().add(i * self.row + k);
+                    let x: [S::V; NV] = core::array::from_fn(|v| {
+                        let p = x.add(v * LANES);
+                        if v + 1 < NV || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) }
+                    });
+                    let dy = self.dy.as_ptr().add(i * self.outputs + unit);
+                    for (u, acc) in acc.iter_mut().enumerate() {
+                        let dy = s.splat(*dy.add(u));
+                        for (acc, x) in acc.iter_mut().zip(x) {
+                            *acc = s.fma(dy, x, *acc);
+                        }
+                    }
+                }
+            }
+            acc
+        });
+        for (u, sums) in sum.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                // SAFETY: every task writes units and inputs of its own.
+                unsafe {
+                    let p = self.dw.pointer().add((unit + u) * self.row + k + v * LANES);
+                    if v + 1 < NV || lanes == LANES { s.store(p, *sum) } else { s.store_n(p, *sum, lanes) }
+                }
+            }
+        }
+    }
+}
+
+/// Sums a tile over groups of rows: `chain` gives the sum of the rows of a group.
+#[inline(always)]
+fn over_groups<S: Simd, const U: usize, const NV: usize>(
+    s: S,
+    n: usize,
+    chain: impl Fn(std::ops::Range<usize>) -> [[S::V; NV]; U],
+) -> [[S::V; NV]; U] {
+    if n <= GROUP {
+        return chain(0..n);
+    }
+    let mut levels = [[[s.zero(); NV]; U]; LEVELS];
+    let mut tree = Tree::default();
+    let groups = n.div_ceil(GROUP);
+    for group in 0..groups {
+        let mut acc = chain(group * GROUP..n.min((group + 1) * GROUP));
+        let last = group + 1 == groups;
+        let place = if last { tree.place_last() } else { tree.place(0) };
+        for level in place.joins() {
+            for (acc, waiting) in acc.iter_mut().flatten().zip(levels[level].iter().flatten()) {
+                *acc = s.add(*waiting, *acc);
+            }
+        }
+        if last {
+            return acc;
+        }
+        levels[place.level] = acc;
+    }
+    unreachable!("there is a last group")
+}
+
+struct Bias<'a> {
+    outputs: usize,
+    n: usize,
+    dy: &'a [f32],
+    db: &'a Shares<f32>,
+    units: std::ops::Range<usize>,
+}
+
+impl Kernel for Bias<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for unit in self.units.step_by(LANES) {
+            let lanes = LANES.min(self.outputs - unit);
+            let [[sum]] = over_groups::<S, 1, 1>(s, self.n, |rows| {
+                let mut acc = s.zero();
+                for i in rows {
+                    // SAFETY: `check` has seen that dy holds `n` rows.
+                    acc = s.add(acc, unsafe { s.load_n(self.dy.as_ptr().add(i * self.outputs + unit), lanes) });
+                }
+                [[acc]]
+            });
+            // SAFETY: db holds a value for each unit.
+            unsafe { s.store_n(self.db.pointer().add(unit), sum, lanes) };
+        }
+    }
+}
