@@ -236,4 +236,6 @@ pub struct EvaluateOptions {
 }
 
 #[cfg(test)]
+mod resume_tests;
+#[cfg(test)]
 mod tests;

@@ -311,15 +311,15 @@ fn cannot_be(place: &str, key: &str, error: &toml::de::Error) -> Error {
     let unknown_key = message.starts_with("unknown field");
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (found, known) = words.split_first().map_or(("", &[][..]), |(found, known)| (*found, known));
-    let (what, noun) = match unknown_key {
-        true => (format!("{place}: unknown key {key}"), "the keys"),
-        false if message.starts_with("unknown variant") => (format!("{place}: {key} '{found}' is unknown"), "one"),
+    let what = match unknown_key {
+        true => format!("{place}: unknown key {key}"),
+        false if message.starts_with("unknown variant") => format!("{place}: {key} '{found}' is unknown"),
         false => return Error::usage(format!("{place}: {key}: {message}")),
     };
     let error = Error::usage(what);
     match did_you_mean(found, known.iter().copied()) {
         Some(word) => error.advice(format!("Did you mean {word}?")),
-        None => error.advice(format!("Choose of {noun}: {}.", known.join(", "))),
+        None => error.advice(format!("Choose one of {}.", known.join(", "))),
     }
 }
 

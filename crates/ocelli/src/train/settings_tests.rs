@@ -37,10 +37,10 @@ fn a_later_layer_beats_an_earlier_one() {
 fn slips_in_keys_and_values_are_recognised() {
     assert_eq!(error("epocs = 3"), "args.toml: unknown key epocs\nDid you mean epochs?");
     assert_eq!(error("schedule = 'cosin'"), "args.toml: schedule 'cosin' is unknown\nDid you mean cosine?");
-    assert!(error("zzzzzzz = 3").starts_with("args.toml: unknown key zzzzzzz\nChoose of the keys: format, net,"));
+    assert!(error("zzzzzzz = 3").starts_with("args.toml: unknown key zzzzzzz\nChoose one of format, net,"));
     assert_eq!(
         error("optimizer = 'lion'"),
-        "args.toml: optimizer 'lion' is unknown\nChoose of one: sgd, adam, adamw, adadelta."
+        "args.toml: optimizer 'lion' is unknown\nChoose one of sgd, adam, adamw, adadelta."
     );
     assert!(error("lr = 'fast'").starts_with("args.toml: lr: invalid type: string"), "{}", error("lr = 'fast'"));
     assert!(error("image_size = '3by4'").contains("'3by4' is not an image size"));

@@ -89,7 +89,7 @@ impl Learner for Regression {
 }
 
 /// A folder with 20 pictures of each of two classes, dark ones and light ones that overlap, and a net of one layer.
-fn world() -> tempfile::TempDir {
+pub(super) fn world() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (class, light) in [("dark", 90), ("light", 140)] {
         fs::create_dir_all(folder.path().join("data").join(class)).unwrap();
@@ -104,7 +104,7 @@ fn world() -> tempfile::TempDir {
     folder
 }
 
-fn settings(world: &Path, text: &str) -> Settings {
+pub(super) fn settings(world: &Path, text: &str) -> Settings {
     let base = format!(
         "net = '{}'\ndata = '{}'\nepochs = 3\nbatch_size = 5\nlr = 0.1\nval_fraction = 0.25\nworkers = 1",
         world.join("one.toml").display(),
@@ -171,14 +171,14 @@ fn run_folder(world: &Path, name: &str) -> RunFolder {
 
 /// What must be the same however often a run was stopped: its logs without the times, the bytes of weights and state.
 #[derive(Debug, PartialEq)]
-struct Remains {
+pub(super) struct Remains {
     steps: Vec<Vec<String>>,
     metrics: Vec<Vec<String>>,
     best: Vec<u8>,
     checkpoint: Vec<u8>,
 }
 
-fn remains(folder: &RunFolder) -> Remains {
+pub(super) fn remains(folder: &RunFolder) -> Remains {
     let rows = |name: &str| -> Vec<Vec<String>> {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(folder.file(name)).unwrap();
         let cells = |row: csv::StringRecord| row.iter().map(str::to_string).collect::<Vec<_>>();
