@@ -14,6 +14,7 @@ pub mod plan;
 pub mod plot;
 pub mod shape;
 pub mod tensor;
+pub mod train;
 
 pub use error::{Error, Result};
 pub use tensor::{Tensor, Tensors};
