@@ -7,7 +7,7 @@ use crate::math::ln;
 use crate::pool::Shares;
 use crate::real::Real;
 use crate::reduce::sum_samples;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 use crate::softmax::{exp_sum, maximum};
 
 /// Softmax cross-entropy, PyTorch's `CrossEntropyLoss` with its weighted mean: with label smoothing s, C classes and
@@ -128,12 +128,7 @@ impl Kernel for EntropyRow<'_> {
         let EntropyRow { loss, x, label, weights, factor, gradient } = self;
         let max = maximum(s, x);
         let mut gradient = gradient;
-        let sum = exp_sum(s, x, max, |i, n, e| {
-            if let Some(gradient) = &mut gradient {
-                // SAFETY: n elements are left at i.
-                unsafe { s.store_n(gradient.as_mut_ptr().add(i), e, n) };
-            }
-        });
+        let sum = exp_sum(s, x, max, gradient.as_deref_mut());
         let (smoothing, log_sum) = (f64::from(loss.smoothing), ln(f64::from(sum)));
         let hot = (1.0 - smoothing) * loss.weight(label);
         let even = smoothing / loss.classes as f64;
@@ -164,7 +159,7 @@ fn weighted_sum<S: Simd>(s: S, x: &[f32], max: f32, weights: Option<&[f32]>) -> 
         unsafe {
             let distance = s.sub(crate::softmax::load_or(s, x.as_ptr().add(i), n, max), s.splat(max));
             sum = match weights {
-                Some(weights) => s.fma(s.load_n(weights.as_ptr().add(i), n), distance, sum),
+                Some(weights) => s.fma(load_part(s, weights.as_ptr().add(i), n), distance, sum),
                 None => s.add(sum, distance),
             };
         }
@@ -231,8 +226,9 @@ impl Kernel for Squares<'_> {
         for i in (0..self.x.len()).step_by(LANES) {
             let n = LANES.min(self.x.len() - i);
             // SAFETY: n elements are left at i.
-            let distance =
-                unsafe { s.sub(s.load_n(self.x.as_ptr().add(i), n), s.load_n(self.targets.as_ptr().add(i), n)) };
+            let distance = unsafe {
+                s.sub(load_part(s, self.x.as_ptr().add(i), n), load_part(s, self.targets.as_ptr().add(i), n))
+            };
             sum = s.fma(distance, distance, sum);
         }
         s.sum(sum)

@@ -9,7 +9,7 @@ use crate::elementwise::{Extent, View, ViewMut};
 use crate::math::{exp, log};
 use crate::pool::Shares;
 use crate::real::Real;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use std::ops::Range;
 
 /// The constants of the formula.
@@ -175,16 +175,16 @@ impl Kernel for Pixels<'_> {
                 let n = LANES.min(channels - c);
                 // SAFETY: n channels are left at c.
                 unsafe {
-                    let input = s.load_n(x.as_ptr().add(c), n);
-                    let scale = s.fma(a, s.load_n(sums.as_ptr().add(c), n), k);
+                    let input = load_part(s, x.as_ptr().add(c), n);
+                    let scale = s.fma(a, load_part(s, sums.as_ptr().add(c), n), k);
                     let power = power(s, scale, lrn.beta);
                     let Some(dy) = dy else {
-                        s.store_n(out.as_mut_ptr().add(c), s.mul(input, power), n);
+                        store_part(s, out.as_mut_ptr().add(c), s.mul(input, power), n);
                         continue;
                     };
-                    let direct = s.mul(s.load_n(dy.as_ptr().add(c), n), power);
-                    s.store_n(out.as_mut_ptr().add(c), direct, n);
-                    s.store_n(shares.as_mut_ptr().add(c), s.div(s.mul(direct, input), scale), n);
+                    let direct = s.mul(load_part(s, dy.as_ptr().add(c), n), power);
+                    store_part(s, out.as_mut_ptr().add(c), direct, n);
+                    store_part(s, shares.as_mut_ptr().add(c), s.div(s.mul(direct, input), scale), n);
                 }
             }
             if dy.is_some() {

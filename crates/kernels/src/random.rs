@@ -82,9 +82,9 @@ impl Stream {
         ];
         let mut key = self.key;
         for _ in 0..10 {
-            for lane in 0..16 {
-                let [c0, c1, c2, c3] = [c[0][lane], c[1][lane], c[2][lane], c[3][lane]];
-                [c[0][lane], c[1][lane], c[2][lane], c[3][lane]] = philox_round([c0, c1, c2, c3], key);
+            let [c0, c1, c2, c3] = &mut c;
+            for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
+                [*c0, *c1, *c2, *c3] = philox_round([*c0, *c1, *c2, *c3], key);
             }
             key = next_key(key);
         }

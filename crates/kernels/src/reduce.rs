@@ -3,24 +3,20 @@
 /// Samples of a group. Micro-batches and ranks own whole groups.
 pub const GROUP: usize = 16;
 
-/// Joins slots `0..count` into slot 0: within each group of `group` slots one after the other, then the groups by a
-/// binary tree. `join(i, j, end)` adds what slot j has gathered from `j..end` to what slot i has from `i..j`.
-pub(crate) fn join_slots(count: usize, group: usize, mut join: impl FnMut(usize, usize, usize)) {
-    for first in (0..count).step_by(group) {
-        for slot in first + 1..count.min(first + group) {
-            join(first, slot, slot + 1);
-        }
-    }
-    let mut width = group;
-    while width < count {
-        for i in (0..count - width).step_by(2 * width) {
-            join(i, i + width, count.min(i + 2 * width));
-        }
-        width *= 2;
-    }
+/// The order in which slots `0..count` are joined into slot 0: within each group of `group` slots one after the other,
+/// then the groups by a binary tree. An item `[i, j, end]`: what slot j has gathered from `j..end` is added to what slot
+/// i has from `i..j`.
+pub(crate) fn joins(count: usize, group: usize) -> impl Iterator<Item = [usize; 3]> {
+    let inside =
+        (0..count).filter(move |slot| slot % group != 0).map(move |slot| [slot - slot % group, slot, slot + 1]);
+    let widths = std::iter::successors(Some(group), |width| Some(width * 2)).take_while(move |&width| width < count);
+    let across = widths.flat_map(move |width| {
+        (0..count - width).step_by(2 * width).map(move |i| [i, i + width, count.min(i + 2 * width)])
+    });
+    inside.chain(across)
 }
 
-/// The sum of a number a sample, in f64: chains within groups of [`GROUP`], then the tree of [`join_slots`].
+/// The sum of a number a sample, in f64: chains within groups of [`GROUP`], then the tree of [`joins`].
 pub(crate) fn sum_samples(count: usize, number: &dyn Fn(usize) -> f64) -> f64 {
     fn tree(groups: std::ops::Range<usize>, count: usize, number: &dyn Fn(usize) -> f64) -> f64 {
         if groups.len() <= 1 {
@@ -54,11 +50,11 @@ mod tests {
         for count in 0..70 {
             for group in [1, 3, 16] {
                 let mut slots: Vec<Vec<usize>> = (0..count).map(|i| vec![i]).collect();
-                join_slots(count, group, |i, j, end| {
+                for [i, j, end] in joins(count, group) {
                     assert_eq!((slots[i].len(), slots[j].len()), (j - i, end - j));
                     let joined = std::mem::take(&mut slots[j]);
                     slots[i].extend(joined);
-                });
+                }
                 assert_eq!(slots.first().cloned().unwrap_or_default(), (0..count).collect::<Vec<_>>());
             }
         }
@@ -69,7 +65,7 @@ mod tests {
         for count in 0..200 {
             let numbers: Vec<f64> = (0..count).map(|i| 1.0 / (i + 1) as f64).collect();
             let mut slots = numbers.clone();
-            join_slots(count, GROUP, |i, j, _| slots[i] += slots[j]);
+            joins(count, GROUP).for_each(|[i, j, _]| slots[i] += slots[j]);
             assert_eq!(sum_samples(count, &|i| numbers[i]), slots.first().copied().unwrap_or(0.0));
         }
     }

@@ -4,7 +4,7 @@ use crate::Cpu;
 use crate::math::exp;
 use crate::pool::Shares;
 use crate::real::Real;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 
 /// The definition, on rows of `classes`.
 pub fn softmax_reference<T: Real>(classes: usize, x: &[T], y: &mut [T]) {
@@ -81,9 +81,9 @@ pub(crate) fn maximum<S: Simd>(s: S, x: &[f32]) -> f32 {
     s.to_array(best).into_iter().fold(f32::NEG_INFINITY, |max, x| if x > max { x } else { max })
 }
 
-/// Σ e^(x − max) by 16 lanes and their tree; each term goes to `each` too, with its place and number of lanes.
+/// Σ e^(x − max) by 16 lanes and their tree; the terms go to `terms`, if given, as many as x has.
 #[inline(always)]
-pub(crate) fn exp_sum<S: Simd>(s: S, x: &[f32], max: f32, mut each: impl FnMut(usize, usize, S::V)) -> f32 {
+pub(crate) fn exp_sum<S: Simd>(s: S, x: &[f32], max: f32, mut terms: Option<&mut [f32]>) -> f32 {
     let mut sum = s.zero();
     for i in (0..x.len()).step_by(LANES) {
         let n = LANES.min(x.len() - i);
@@ -91,7 +91,11 @@ pub(crate) fn exp_sum<S: Simd>(s: S, x: &[f32], max: f32, mut each: impl FnMut(u
         // SAFETY: n elements are left at i.
         let x = unsafe { load_or(s, x.as_ptr().add(i), n, f32::NEG_INFINITY) };
         let e = exp(s, s.sub(x, s.splat(max)));
-        each(i, n, e);
+        if let Some(terms) = &mut terms {
+            let terms = &mut terms[i..i + n];
+            // SAFETY: n elements.
+            unsafe { store_part(s, terms.as_mut_ptr(), e, n) };
+        }
         sum = s.add(sum, e);
     }
     s.sum(sum)
@@ -108,8 +112,7 @@ impl Kernel for Forward<'_> {
     fn run<S: Simd>(self, s: S) {
         let Forward { x, y } = self;
         let max = maximum(s, x);
-        // SAFETY: n elements are left at i.
-        let sum = exp_sum(s, x, max, |i, n, e| unsafe { s.store_n(y.as_mut_ptr().add(i), e, n) });
+        let sum = exp_sum(s, x, max, Some(y));
         y.iter_mut().for_each(|y| *y /= sum);
     }
 }
@@ -129,7 +132,7 @@ impl Kernel for Backward<'_> {
         for i in (0..y.len()).step_by(LANES) {
             let n = LANES.min(y.len() - i);
             // SAFETY: n elements are left at i.
-            sum = unsafe { s.fma(s.load_n(y.as_ptr().add(i), n), s.load_n(dy.as_ptr().add(i), n), sum) };
+            sum = unsafe { s.fma(load_part(s, y.as_ptr().add(i), n), load_part(s, dy.as_ptr().add(i), n), sum) };
         }
         let sum = s.sum(sum);
         dx.iter_mut().zip(y.iter().zip(dy)).for_each(|(dx, (&y, &dy))| *dx = y * (dy - sum));

@@ -4,7 +4,7 @@ use super::map::{Extent, View};
 use crate::Cpu;
 use crate::pool::Shares;
 use crate::real::Real;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 
 /// Reference of [`channel_sums`] on `[samples, channels, pixels]`.
 pub fn channel_sums_reference<T: Real>(extent: Extent, a: &[T], b: Option<&[T]>, sums: &mut [T]) {
@@ -63,11 +63,11 @@ impl Kernel for Block<'_> {
         for p in 0..self.pixels {
             // SAFETY: the views were checked for the whole extent; n channels are left at c.
             unsafe {
-                let x = s.load_n(a.add(at(a_strides, p)), n);
-                sum = if b.is_null() { s.add(sum, x) } else { s.fma(x, s.load_n(b.add(at(b_strides, p)), n), sum) };
+                let x = load_part(s, a.add(at(a_strides, p)), n);
+                sum = if b.is_null() { s.add(sum, x) } else { s.fma(x, load_part(s, b.add(at(b_strides, p)), n), sum) };
             }
         }
         // SAFETY: n sums are left.
-        unsafe { s.store_n(self.sums.as_mut_ptr(), sum, n) };
+        unsafe { store_part(s, self.sums.as_mut_ptr(), sum, n) };
     }
 }

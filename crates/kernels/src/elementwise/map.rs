@@ -2,7 +2,7 @@
 
 use crate::Cpu;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 
 /// What an elementwise kernel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,18 +144,15 @@ impl<const N: usize, F: Lanewise<N>> Run<N, F> {
     /// The pointers are valid for `len` elements; the output overlaps no input except one that it equals.
     #[inline(always)]
     unsafe fn run<S: Simd>(&self, s: S) {
-        let whole = self.len / LANES * LANES;
-        for i in (0..whole).step_by(LANES) {
-            // SAFETY: i + 16 <= len.
-            unsafe { s.store(self.output.add(i), self.f.apply(s, self.inputs.map(|x| s.load(x.add(i))))) };
-        }
-        let left = self.len - whole;
-        if left > 0 {
-            // SAFETY: whole + left = len.
-            unsafe {
-                let x = self.inputs.map(|x| s.load_n(x.add(whole), left));
-                s.store_n(self.output.add(whole), self.f.apply(s, x), left);
+        for i in (0..self.len).step_by(LANES) {
+            let n = LANES.min(self.len - i);
+            let mut x = [s.zero(); N];
+            for (x, input) in x.iter_mut().zip(self.inputs) {
+                // SAFETY: n elements are left at i.
+                *x = unsafe { load_part(s, input.add(i), n) };
             }
+            // SAFETY: as above.
+            unsafe { store_part(s, self.output.add(i), self.f.apply(s, x), n) };
         }
     }
 }
@@ -175,11 +172,13 @@ impl<const N: usize, F: Lanewise<N>> Kernel for Rows<N, F> {
     fn run<S: Simd>(self, s: S) {
         for row in self.rows {
             let at = [row / self.extent.pixels, row % self.extent.pixels];
-            let offset = |strides: [usize; 2]| at[0] * strides[0] + at[1] * strides[1];
+            let mut inputs = [std::ptr::null(); N];
             // SAFETY: `map` has checked that every row of the extent lies in every operand.
             unsafe {
-                let inputs = self.inputs.map(|x| x.data.add(offset(x.strides)));
-                let output = self.output.add(offset(self.output_strides));
+                for (input, operand) in inputs.iter_mut().zip(&self.inputs) {
+                    *input = operand.data.add(at[0] * operand.strides[0] + at[1] * operand.strides[1]);
+                }
+                let output = self.output.add(at[0] * self.output_strides[0] + at[1] * self.output_strides[1]);
                 Run { f: self.f, inputs, output, len: self.extent.channels }.run(s);
             }
         }

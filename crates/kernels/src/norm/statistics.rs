@@ -7,8 +7,8 @@
 use crate::Cpu;
 use crate::elementwise::{Extent, View, relu_gradient};
 use crate::pool::Shares;
-use crate::reduce::{GROUP, join_slots};
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::reduce::{GROUP, joins};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 use std::ops::Range;
 
 const CHUNK: usize = 64;
@@ -77,7 +77,8 @@ impl<P: Pair> Kernel for UnitOf<'_, P> {
             let counts = [(start - pixels.start) as f64, chunk.len() as f64];
             for c in (0..extent.channels).step_by(LANES) {
                 let n = LANES.min(extent.channels - c);
-                let [first, second] = self.pair.chunk(s, sample, chunk.clone(), c, n).map(|v| wide(s, v));
+                let [first, second] = self.pair.chunk(s, sample, chunk.clone(), c, n);
+                let (first, second) = (wide(s, first), wide(s, second));
                 let slot = [&mut firsts[c..c + n], &mut seconds[c..c + n]];
                 if start == pixels.start {
                     slot[0].copy_from_slice(&first[..n]);
@@ -92,7 +93,11 @@ impl<P: Pair> Kernel for UnitOf<'_, P> {
 
 #[inline(always)]
 fn wide<S: Simd>(s: S, v: S::V) -> [f64; LANES] {
-    s.to_array(v).map(f64::from)
+    let mut out = [0.0; LANES];
+    for (out, x) in out.iter_mut().zip(s.to_array(v)) {
+        *out = f64::from(x);
+    }
+    out
 }
 
 /// Joins all units' slots into the first, in groups of pictures and by a tree.
@@ -107,35 +112,94 @@ impl<P: Pair> Kernel for Join<'_, P> {
     fn run<S: Simd>(self, _: S) {
         let (extent, slots) = (self.pair.extent(), self.slots);
         let (count, channels) = (units(extent), extent.channels);
-        join_slots(count, GROUP * extent.pixels.div_ceil(UNIT), |i, j, end| {
+        for [i, j, end] in joins(count, GROUP * extent.pixels.div_ceil(UNIT)) {
             let before = |unit| pixels_before(extent, unit);
             let counts = [(before(j) - before(i)) as f64, (before(end) - before(j)) as f64];
             let (head, tail) = slots.split_at_mut(j * 2 * channels);
             let (a1, a2) = head[i * 2 * channels..][..2 * channels].split_at_mut(channels);
             let (b1, b2) = tail[..2 * channels].split_at(channels);
             P::join([a1, a2], [b1, b2], counts);
-        });
+        }
     }
 }
 
-/// Sums vectors over pixels by four chains, then their pairs.
+/// One pixel's contribution to sums.
+trait Term<const N: usize, S: Simd> {
+    fn add(&self, s: S, p: usize, sums: [S::V; N]) -> [S::V; N];
+}
+
+/// Sums terms over pixels by four chains, then their pairs.
 #[inline(always)]
-fn chains<S: Simd, const N: usize>(
-    s: S,
-    count: usize,
-    mut step: impl FnMut(usize, [S::V; N]) -> [S::V; N],
-) -> [S::V; N] {
+fn chains<S: Simd, const N: usize>(s: S, count: usize, term: &impl Term<N, S>) -> [S::V; N] {
     let mut sums = [[s.zero(); N]; CHAINS];
     let whole = count / CHAINS * CHAINS;
     for p in (0..whole).step_by(CHAINS) {
         for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = step(p + i, *sum);
+            *sum = term.add(s, p + i, *sum);
         }
     }
     for p in whole..count {
-        sums[p - whole] = step(p, sums[p - whole]);
+        sums[p - whole] = term.add(s, p, sums[p - whole]);
     }
-    std::array::from_fn(|i| s.add(s.add(sums[0][i], sums[1][i]), s.add(sums[2][i], sums[3][i])))
+    let mut total = sums[0];
+    for (i, total) in total.iter_mut().enumerate() {
+        *total = s.add(s.add(sums[0][i], sums[1][i]), s.add(sums[2][i], sums[3][i]));
+    }
+    total
+}
+
+/// `n` channels of a chunk's pixels.
+#[derive(Clone, Copy)]
+struct Lanes {
+    first: *const f32,
+    stride: usize,
+    n: usize,
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn of((data, strides): (*const f32, [usize; 2]), sample: usize, pixel: usize, c: usize, n: usize) -> Lanes {
+        Lanes { first: data.wrapping_add(sample * strides[0] + pixel * strides[1] + c), stride: strides[1], n }
+    }
+    #[inline(always)]
+    fn load<S: Simd>(self, s: S, p: usize) -> S::V {
+        // SAFETY: a pixel of the extent, for which the view was checked; n channels are left.
+        unsafe { load_part(s, self.first.add(p * self.stride), self.n) }
+    }
+}
+
+struct Plain(Lanes);
+impl<S: Simd> Term<1, S> for Plain {
+    #[inline(always)]
+    fn add(&self, s: S, p: usize, [sum]: [S::V; 1]) -> [S::V; 1] {
+        [s.add(sum, self.0.load(s, p))]
+    }
+}
+
+/// Squares of distances from the mean.
+struct Distances<S: Simd>(Lanes, S::V);
+impl<S: Simd> Term<1, S> for Distances<S> {
+    #[inline(always)]
+    fn add(&self, s: S, p: usize, [sum]: [S::V; 1]) -> [S::V; 1] {
+        let distance = s.sub(self.0.load(s, p), self.1);
+        [s.fma(distance, distance, sum)]
+    }
+}
+
+/// dy, and dy·(x − mean).
+struct Products<S: Simd, const RELU: bool> {
+    dy: Lanes,
+    x: Lanes,
+    y: Lanes,
+    mean: S::V,
+}
+impl<S: Simd, const RELU: bool> Term<2, S> for Products<S, RELU> {
+    #[inline(always)]
+    fn add(&self, s: S, p: usize, [sum, products]: [S::V; 2]) -> [S::V; 2] {
+        let dy = self.dy.load(s, p);
+        let dy = if RELU { relu_gradient(s, self.y.load(s, p), dy) } else { dy };
+        [s.add(sum, dy), s.fma(dy, s.sub(self.x.load(s, p), self.mean), products)]
+    }
 }
 
 /// Mean and sum of squared distances from it.
@@ -166,18 +230,10 @@ impl Pair for MomentsOf {
     }
     #[inline(always)]
     fn chunk<S: Simd>(&self, s: S, sample: usize, pixels: Range<usize>, c: usize, n: usize) -> [S::V; 2] {
-        let first = sample * self.strides[0] + pixels.start * self.strides[1] + c;
-        // SAFETY: a pixel of the extent, for which the view was checked; n channels are left at c.
-        let load = |p: usize| unsafe {
-            let x = self.x.add(first + p * self.strides[1]);
-            if n == LANES { s.load(x) } else { s.load_n(x, n) }
-        };
-        let [sum] = chains(s, pixels.len(), |p, [sum]| [s.add(sum, load(p))]);
+        let x = Lanes::of((self.x, self.strides), sample, pixels.start, c, n);
+        let [sum] = chains(s, pixels.len(), &Plain(x));
         let mean = s.div(sum, s.splat(pixels.len() as f32));
-        let [squares] = chains(s, pixels.len(), |p, [squares]| {
-            let distance = s.sub(load(p), mean);
-            [s.fma(distance, distance, squares)]
-        });
+        let [squares] = chains(s, pixels.len(), &Distances(x, mean));
         [mean, squares]
     }
     #[inline(always)]
@@ -230,18 +286,12 @@ impl<const RELU: bool> Pair for SumsOf<'_, RELU> {
     }
     #[inline(always)]
     fn chunk<S: Simd>(&self, s: S, sample: usize, pixels: Range<usize>, c: usize, n: usize) -> [S::V; 2] {
-        // SAFETY: a pixel of the extent, for which the views were checked; n channels are left at c.
-        let load = |(data, strides): (*const f32, [usize; 2]), p: usize| unsafe {
-            let x = data.add(sample * strides[0] + (pixels.start + p) * strides[1] + c);
-            if n == LANES { s.load(x) } else { s.load_n(x, n) }
-        };
+        let dy = Lanes::of(self.dy, sample, pixels.start, c, n);
+        let x = Lanes::of(self.x, sample, pixels.start, c, n);
+        let y = Lanes::of(self.y, sample, pixels.start, c, n);
         // SAFETY: n channels are left at c.
-        let mean = unsafe { s.load_n(self.mean.as_ptr().add(c), n) };
-        chains(s, pixels.len(), |p, [sum, products]| {
-            let dy = load(self.dy, p);
-            let dy = if RELU { relu_gradient(s, load(self.y, p), dy) } else { dy };
-            [s.add(sum, dy), s.fma(dy, s.sub(load(self.x, p), mean), products)]
-        })
+        let mean = unsafe { load_part(s, self.mean.as_ptr().add(c), n) };
+        chains(s, pixels.len(), &Products::<S, RELU> { dy, x, y, mean })
     }
     #[inline(always)]
     fn join([a1, a2]: [&mut [f64]; 2], [b1, b2]: [&[f64]; 2], _: [f64; 2]) {

@@ -5,7 +5,7 @@ use crate::Cpu;
 use crate::elementwise::{View, ViewMut};
 use crate::geometry::PoolShape;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use std::ops::Range;
 
 /// Rows (axis 0) or columns (1) that count at output position `o`: those of the window inside the padded picture, or
@@ -82,12 +82,12 @@ impl Kernel for Forward<'_> {
                     for r in 0..ky.len() {
                         for k in 0..kx.len() {
                             // SAFETY: a tap in the input; n channels are left at c.
-                            let x = unsafe { s.load_n(from.add(first + (r * w + k) * from_strides[1] + c), n) };
+                            let x = unsafe { load_part(s, from.add(first + (r * w + k) * from_strides[1] + c), n) };
                             sum = s.add(sum, x);
                         }
                     }
                     // SAFETY: n channels are left at c.
-                    unsafe { s.store_n(y.add(c), s.div(sum, count), n) };
+                    unsafe { store_part(s, y.add(c), s.div(sum, count), n) };
                 }
             }
         }
@@ -123,11 +123,11 @@ impl Kernel for Backward<'_> {
                             let count = s.splat((rows * span(shape, count_padding, 1, ox)).max(1) as f32);
                             let offset = sample * from_strides[0] + (oy * ow + ox) * from_strides[1] + c;
                             // SAFETY: an output pixel; n channels are left at c.
-                            sum = s.add(sum, s.div(unsafe { s.load_n(from.add(offset), n) }, count));
+                            sum = s.add(sum, s.div(unsafe { load_part(s, from.add(offset), n) }, count));
                         }
                     }
                     // SAFETY: n channels are left at c.
-                    unsafe { s.store_n(dx.add(c), sum, n) };
+                    unsafe { store_part(s, dx.add(c), sum, n) };
                 }
             }
         }

@@ -5,7 +5,7 @@ use crate::Cpu;
 use crate::elementwise::{View, ViewMut};
 use crate::geometry::PoolShape;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use std::ops::Range;
 
 /// The maximum of each window; with `indices` (`index_bytes` an output element, `[n, pixels, channels]`) also where in
@@ -121,10 +121,7 @@ unsafe fn window_max<S: Simd, const BYTES: usize>(s: S, t: Taps, c: usize, n: us
     for r in 0..t.rows {
         for k in 0..t.columns {
             // SAFETY: a tap in the input, n channels from c.
-            let x = unsafe {
-                let x = t.x.add(r * t.steps[0] + k * t.steps[1] + c);
-                if n == LANES { s.load(x) } else { s.load_n(x, n) }
-            };
+            let x = unsafe { load_part(s, t.x.add(r * t.steps[0] + k * t.steps[1] + c), n) };
             if BYTES > 0 {
                 at = s.select_gt_or_nan(x, best, s.splat((t.first + r * t.kernel_columns + k) as f32), at);
             }
@@ -133,21 +130,21 @@ unsafe fn window_max<S: Simd, const BYTES: usize>(s: S, t: Taps, c: usize, n: us
     }
     // SAFETY: as the caller vouches.
     unsafe {
-        if n == LANES {
-            s.store(y.add(c), best)
-        } else {
-            s.store_n(y.add(c), best, n)
-        }
+        store_part(s, y.add(c), best, n);
         if BYTES > 0 {
-            let at = s.to_array(at);
             // Adding 2^23 puts a whole number into the low bits of the mantissa.
-            let whole = |at: f32| (at + 8_388_608.0).to_bits() & 0x7F_FFFF;
-            if BYTES == 1 {
-                let at: [u8; LANES] = std::array::from_fn(|i| whole(at[i]) as u8);
-                index.add(c).copy_from_nonoverlapping(at.as_ptr(), n);
+            let at = s.to_array(s.add(at, s.splat(8_388_608.0)));
+            let (mut bytes, mut words) = ([0u8; LANES], [0u32; LANES]);
+            for i in 0..LANES {
+                words[i] = at[i].to_bits() & 0x7F_FFFF;
+                bytes[i] = words[i] as u8;
+            }
+            let from: *const u8 = if BYTES == 1 { bytes.as_ptr() } else { words.as_ptr().cast() };
+            if n == LANES {
+                // A constant length: one or four moves, no call.
+                index.add(c * BYTES).copy_from_nonoverlapping(from, LANES * BYTES);
             } else {
-                let at: [[u8; 4]; LANES] = std::array::from_fn(|i| whole(at[i]).to_ne_bytes());
-                index.add(c * 4).copy_from_nonoverlapping(at.as_ptr().cast(), n * 4);
+                index.add(c * BYTES).copy_from_nonoverlapping(from, n * BYTES);
             }
         }
     }

@@ -113,7 +113,29 @@ pub trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// A computation that is generic over the instruction set. `run` must be `#[inline(always)]`, so that its body is
+/// Loads `n <= 16` lanes, quickly where all are wanted; the others are zero.
+///
+/// # Safety
+/// `p` must be valid for reads of `n` `f32`.
+#[inline(always)]
+pub(crate) unsafe fn load_part<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
+    // SAFETY: as the caller vouches.
+    unsafe { if n == LANES { s.load(p) } else { s.load_n(p, n) } }
+}
+
+/// Stores `n <= 16` lanes, quickly where all are wanted.
+///
+/// # Safety
+/// `p` must be valid for writes of `n` `f32`.
+#[inline(always)]
+pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe { if n == LANES { s.store(p, v) } else { s.store_n(p, v, n) } }
+}
+
+/// A computation that is generic over the instruction set. Operations of [`Simd`] belong into `inline(always)` functions
+/// and plain loops: a closure, or `array::map`, may be compiled as a function of its own without the instruction set,
+/// where every operation becomes a call (measured: 40 times slower). `run` must be `#[inline(always)]`, so that its body is
 /// compiled with the instruction set of the caller.
 pub(crate) trait Kernel {
     /// What the computation returns.
