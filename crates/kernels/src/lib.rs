@@ -8,6 +8,9 @@
 //! with AVX2 and AVX-512: one chain of fused multiply-adds per output, vectors across outputs, and reductions along
 //! lanes by a fixed tree of 16 virtual lanes.
 
+// Tiles are small arrays of registers: indices say which, iterators would hide it.
+#![allow(clippy::needless_range_loop)]
+
 pub mod arena;
 pub mod conv;
 pub mod dropout;

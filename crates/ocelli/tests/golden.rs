@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{Golden, deviation, folder};
+use common::{Golden, deviation, difference, folder, rms};
+use ocelli::exec::{Device, gradients};
 use ocelli::net::{Net, Resolved, Role};
+use ocelli::{Tensor, Tensors};
+use ocelli_kernels::loss::{CrossEntropy, Row, cross_entropy, mean_squared};
 use ocelli_kernels::update::{Rule, Step, update};
 use ocelli_kernels::{Cpu, Isa};
 
@@ -63,6 +66,74 @@ fn optimisers_take_the_steps_of_pytorch() {
                 let off = deviation(&w, &right.data[row]);
                 assert!(off < 1e-6, "{} with {isa}, step {t}: {off:e}", golden.name);
             }
+        }
+    }
+}
+
+/// Largest deviation of a layer's output or gradient, of its RMS. PyTorch's numbers come from float64, so this is our own
+/// rounding: sums of up to 2,000 products of float32.
+const TOLERANCE: f64 = 1e-5;
+
+#[test]
+fn outputs_and_gradients_are_those_of_pytorch_on_both_backends() {
+    let mut worst = (0.0, String::new());
+    for golden in folder("layers") {
+        let net = net(&golden);
+        let training = golden.metadata["training"] == "true";
+        let tensors: Tensors = net.parameters().map(|p| (p.name.clone(), golden.tensor(&p.name).clone())).collect();
+        for device in [Device::plain(), Device::cpu(2)] {
+            let made =
+                gradients(&net, &tensors, golden.tensor("input"), golden.tensor("grad_output"), training, &device)
+                    .unwrap_or_else(|e| panic!("{}: {e}", golden.name));
+            let mut check = |what: &str, found: &Tensor, right: &Tensor| {
+                // The gradient of a bias before batch norm is zero but for rounding: there the incoming gradient's size counts.
+                let scale = rms(&right.data).max(rms(&golden.tensor("grad_output").data));
+                let off = difference(&found.data, &right.data) / scale;
+                assert!(
+                    off < TOLERANCE,
+                    "{} with {:?}: {what} is off by {off:e} of its RMS",
+                    golden.name,
+                    device.backend
+                );
+                if off > worst.0 {
+                    worst = (off, format!("{} {what}", golden.name));
+                }
+            };
+            check("output", &made.output, golden.tensor("output"));
+            let expected = golden.under("grad.");
+            assert_eq!(made.tensors.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{}", golden.name);
+            for (name, right) in &expected {
+                check(&format!("gradient of {name}"), &made.tensors[name], right);
+            }
+            for (name, right) in &golden.under("after.") {
+                check(&format!("{name} afterwards"), &made.after[name], right);
+            }
+        }
+    }
+    println!("largest deviation: {:e} of the RMS, {}", worst.0, worst.1);
+}
+
+#[test]
+fn losses_and_their_gradients_are_those_of_pytorch() {
+    for golden in folder("losses") {
+        let logits = golden.tensor("logits");
+        let [n, classes] = logits.dims[..] else { panic!("logits {:?}", logits.dims) };
+        let (right, right_gradient) = (f64::from(golden.tensor("loss").data[0]), golden.tensor("grad"));
+        for isa in Isa::available() {
+            let cpu = Cpu::with_isa(2, isa).unwrap();
+            let (mut gradient, mut rows) = (vec![0.0; n * classes], vec![Row::default(); n]);
+            let found = if golden.metadata["loss"] == "mean_squared" {
+                let targets = &golden.tensor("targets").data;
+                mean_squared(&cpu, classes, 1.0, [&logits.data, targets], Some(&mut gradient), &mut rows)
+            } else {
+                let labels: Vec<u32> = golden.integers["labels"].iter().map(|&label| label as u32).collect();
+                let class_weights = golden.tensors.get("class_weights").map(|t| &t.data[..]);
+                let loss = CrossEntropy { classes, smoothing: golden.number("smoothing"), class_weights, factor: 1.0 };
+                cross_entropy(&cpu, &loss, &logits.data, &labels, Some(&mut gradient), &mut rows)
+            };
+            assert!((found - right).abs() <= 2e-6 * right.abs(), "{} with {isa}: {found} against {right}", golden.name);
+            let off = deviation(&gradient, &right_gradient.data);
+            assert!(off < 5e-6, "{} with {isa}: gradient off by {off:e}", golden.name);
         }
     }
 }

@@ -243,6 +243,7 @@ impl<'g> Builder<'g> {
 
     /// Lets a value share the buffer of another one.
     pub fn alias(&mut self, value: ValueId, buffer: BufferId) {
+        self.buffers[buffer.0].keep |= self.graph.results.contains(&value);
         self.of_value[value.index()] = Some(buffer);
     }
 

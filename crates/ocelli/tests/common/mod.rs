@@ -69,17 +69,26 @@ impl Golden {
 
     /// The tensors whose names begin with `prefix`, without it.
     pub fn under(&self, prefix: &str) -> Tensors {
-        let named = self.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())));
+        let named =
+            self.tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?.to_string(), t.clone())));
         named.collect()
     }
 }
 
-/// Largest |found − right|, relative to the root mean square of `right`.
-pub fn deviation(found: &[f32], right: &[f32]) -> f64 {
+/// Root mean square.
+pub fn rms(x: &[f32]) -> f64 {
+    (x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / x.len() as f64).sqrt()
+}
+
+/// Largest |found − right|.
+pub fn difference(found: &[f32], right: &[f32]) -> f64 {
     assert_eq!(found.len(), right.len(), "number of values");
-    let squares: f64 = right.iter().map(|x| f64::from(*x).powi(2)).sum();
-    let rms = (squares / right.len() as f64).sqrt();
     let differences = found.iter().zip(right).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
     // Not f64::max, which would pass over NaN.
-    differences.fold(0.0, |most, d| if d > most || d.is_nan() { d } else { most }) / rms.max(f64::MIN_POSITIVE)
+    differences.fold(0.0, |most, d| if d > most || d.is_nan() { d } else { most })
+}
+
+/// Largest |found − right|, relative to the root mean square of `right`.
+pub fn deviation(found: &[f32], right: &[f32]) -> f64 {
+    difference(found, right) / rms(right).max(f64::MIN_POSITIVE)
 }
