@@ -55,6 +55,17 @@ pub fn program() -> String {
     std::env::var("OCELLI_COMMAND").unwrap_or_else(|_| "ocelli".to_owned())
 }
 
+/// An error's two lines, with the commands in its advice as this process was called.
+pub fn as_called(error: &Error) -> String {
+    let text = error.to_string();
+    let text = if text.contains('\n') { text } else { format!("{text}\nSee `{}`.", help_command()) };
+    let grammar = Arguments::command();
+    grammar.get_subcommands().fold(text, |text, command| {
+        let name = command.get_name();
+        text.replace(&format!("ocelli {name}"), &format!("{} {name}", program()))
+    })
+}
+
 /// The arguments of this process; `None` if help or the version was asked for and printed.
 pub fn parse() -> Result<Option<Arguments>> {
     let mut grammar = Arguments::command();

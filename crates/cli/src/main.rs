@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", arguments::as_called(&error));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
         Err(_) => ExitCode::FAILURE,

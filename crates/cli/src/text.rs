@@ -46,6 +46,17 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// A time in words: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 /// Rows of cells as lines, numbers to the right, columns two spaces apart.
 pub fn grid(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -93,6 +104,11 @@ pub fn side_by_side(blocks: &[(String, Vec<String>)]) -> String {
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// A setting's value without quotes.
+pub fn plain_value(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// `3`, for flags whose value must be at least 1.
 pub fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|value| *value > 0).ok_or_else(|| "a whole number of at least 1 is needed".to_owned())
@@ -126,6 +142,11 @@ mod tests {
         let written = [27.0, -0.0, 0.5, 1.0 / 3.0, 2.0 / 3000.0, -12345.67891].map(number);
         assert_eq!(written, ["27", "0", "0.5", "0.3333", "6.667e-4", "-12345.6789"]);
         assert_eq!([0, 999, 1000, 61_100_840].map(count), ["0", "999", "1,000", "61,100,840"]);
+    }
+
+    #[test]
+    fn times_are_told_in_words() {
+        assert_eq!([0.44, 59.4, 200.0, 7500.0].map(duration), ["0.4 s", "59 s", "3 min 20 s", "2 h 5 min"]);
     }
 
     #[test]

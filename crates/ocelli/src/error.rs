@@ -1,6 +1,7 @@
 //! One error type: a line that says what and where with the numbers, and a line that says what to do.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Why something failed, and what to do about it.
@@ -25,7 +26,15 @@ impl Error {
     }
     /// A file that cannot be read or written.
     pub fn io(path: impl AsRef<Path>, error: std::io::Error) -> Error {
-        Error::new(format!("{}: {error}", path.as_ref().display()))
+        let advice = match error.kind() {
+            ErrorKind::NotFound => "Check the path; a relative one starts at the current folder.",
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "Change its permissions, or use another place."
+            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "Free some space; what was written before is whole.",
+            _ => "Check the path and the disk.",
+        };
+        Error::new(format!("{}: {error}", path.as_ref().display())).advice(advice)
     }
     /// Adds the line that says what to do.
     pub fn advice(self, advice: impl Into<String>) -> Error {

@@ -3,12 +3,13 @@
 use crate::arguments::Globals;
 use crate::text::{self, number};
 use clap::Args;
+use ocelli::data;
 use ocelli::error::{Error, Result};
 use ocelli::explain::named;
 use ocelli::explain::planes::Planes;
 use ocelli::explain::worked::{Window, Worked, formula, never_seen, terms, work};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// One convolution worked out: each channel's intermediate result, their sum, the bias
@@ -33,13 +34,13 @@ pub struct Conv {
     /// Step between two elements of the filter: N or ROWS,COLUMNS
     #[arg(long, default_value = "1", value_parser = text::pair)]
     dilation: [usize; 2],
-    /// Writes one output value out, counted from 0 [default: every value of a small output, else the first]
+    /// Writes one output value out, counted from 0 [default: every value of a small output; of a picture the middle]
     #[arg(long, value_name = "ROW,COLUMN", value_parser = text::place)]
     at: Option<[usize; 2]>,
     /// Also shows convolution as signal processing defines it: with the filter turned by 180 degrees
     #[arg(long)]
     flip: bool,
-    /// Writes the output as a picture: its smallest value black, its largest white
+    /// Writes the output as a picture; values beyond 0 to 1 are scaled: the smallest black, the largest white
     #[arg(long, value_name = "FILE.png")]
     output: Option<PathBuf>,
 }
@@ -55,12 +56,14 @@ fn after_help() -> String {
 
 /// Outputs of up to this many values are written out whole.
 const SMALL: usize = 25;
+/// Inputs of up to this many rows and columns are printed.
+const PRINTED: usize = 16;
 
 impl Conv {
     /// Works the convolution out and prints it.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
-        let input = Planes::parse(&self.input).map_err(|error| error.at("--input"))?;
         let filter = self.filter()?;
+        let input = self.input(&filter)?;
         let window = self.window(&input, &filter)?;
         let worked = work(&input, &filter, self.bias, &window)?;
         let turned = match self.flip {
@@ -74,12 +77,25 @@ impl Conv {
             return Err(Error::usage(format!("--at {row},{column} lies outside the {rows}x{columns} output"))
                 .advice("Rows and columns are counted from 0."));
         }
+        if let Some(path) = &self.output {
+            worked.output.save(path)?;
+        }
         if globals.json {
             text::json(&self.as_json(&input, &filter, &worked, turned.as_ref()));
         } else {
             text::print(&self.as_text(&input, &filter, &worked, turned.as_ref()));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Typed numbers; or a picture, in colour for filters of three channels, else in grey, with pixels from 0 to 1.
+    fn input(&self, filter: &Planes) -> Result<Planes> {
+        let path = Path::new(&self.input);
+        let looks_like_a_path = self.input.chars().any(|c| c.is_ascii_alphabetic() && c != 'e' && c != 'E');
+        if path.is_file() || looks_like_a_path {
+            return Ok(Planes::from(&data::read(path)?.with_channels(if filter.channels == 3 { 3 } else { 1 })));
+        }
+        Planes::parse(&self.input).map_err(|error| error.at("--input"))
     }
 
     fn filter(&self) -> Result<Planes> {
@@ -121,8 +137,8 @@ impl Conv {
         Ok(window)
     }
 
-    fn as_text(&self, input: &Planes, filter: &Planes, worked: &Worked, turned: Option<&Worked>) -> String {
-        let window = &worked.window;
+    /// The first lines: sizes and how the output's size comes about.
+    fn sizes(&self, input: &Planes, filter: &Planes, window: &Window) -> String {
         let mut text = format!(
             "input {}, filter {}, stride {}, padding {}{}\n",
             size(input),
@@ -137,6 +153,37 @@ impl Conv {
             let one = if unseen == 1 { &name[..name.len() - 1] } else { name };
             text.push_str(&if unseen > 0 { format!("; {unseen} {one} never seen\n") } else { "\n".to_owned() });
         }
+        text
+    }
+
+    /// Of pictures, what can be said without printing every number.
+    fn large_text(&self, input: &Planes, filter: &Planes, worked: &Worked) -> String {
+        let mut text = self.sizes(input, filter, &worked.window);
+        let middle = worked.output.size.map(|size| size / 2);
+        let mut ranges = vec![("output", &worked.output, 0)];
+        if input.channels > 1 {
+            ranges.extend((0..input.channels).map(|channel| ("intermediate", &worked.intermediate, channel)));
+        }
+        for (name, planes, channel) in ranges {
+            let values = planes.channel(channel);
+            let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+            let of = if name == "output" { String::new() } else { format!(" {channel}") };
+            text.push_str(&format!("{name}{of}: from {} to {}\n", number(low), number(high)));
+        }
+        text.push_str(&format!("\n{}", self.one_value(input, filter, worked, self.at.unwrap_or(middle))));
+        match &self.output {
+            Some(path) => text.push_str(&format!("\n{}\n", path.display())),
+            None => text.push_str("\nAdd --output FILE.png to see it as a picture.\n"),
+        }
+        text
+    }
+
+    fn as_text(&self, input: &Planes, filter: &Planes, worked: &Worked, turned: Option<&Worked>) -> String {
+        if input.size[0].max(input.size[1]) > PRINTED {
+            return self.large_text(input, filter, worked);
+        }
+        let window = &worked.window;
+        let mut text = self.sizes(input, filter, window);
         let padded = input.padded(window.padding.map(|side| side.max(0) as usize));
         let input_title = if padded.size == input.size { "input" } else { "padded input" };
         let output_title = match self.bias {
@@ -170,7 +217,7 @@ impl Conv {
         let places: Vec<[usize; 2]> = match self.at {
             Some(at) => vec![at],
             None if rows * columns <= SMALL => (0..rows * columns).map(|i| [i / columns, i % columns]).collect(),
-            None => vec![[0, 0]],
+            None => vec![[rows / 2, columns / 2]],
         };
         for at in places {
             text.push_str(&self.one_value(input, filter, worked, at));

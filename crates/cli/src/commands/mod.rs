@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod conv;
+mod data;
 
 use crate::arguments::{Arguments, program};
 use crate::text;
@@ -12,12 +13,14 @@ use std::process::ExitCode;
 #[derive(Subcommand)]
 pub enum Command {
     Conv(conv::Conv),
+    Data(data::Data),
 }
 
 /// Runs the command, or lists what most people want.
 pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
     match command {
         Some(Command::Conv(conv)) => conv.run(&globals),
+        Some(Command::Data(data)) => data.run(&globals),
         None => {
             text::print(&welcome());
             Ok(ExitCode::SUCCESS)

@@ -40,7 +40,7 @@ pub use cifar::{Cifar, parse_cifar};
 pub use dataset::{Dataset, OpenOptions, Source, Split, open};
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, read};
 pub use idx::{Idx, parse_idx};
-pub use known::{Known, default_data_dir, known};
+pub use known::{KNOWN, Known, default_data_dir, known};
 pub use list::{List, Row, parse_csv};
 pub use loader::{Batch, Batches, Loader, TrainingOptions};
 pub use picture::Picture;

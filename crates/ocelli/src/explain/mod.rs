@@ -2,7 +2,9 @@
 //! and as pictures.
 
 pub mod filters;
+pub mod look;
 pub mod maps;
+pub mod mistakes;
 pub mod named;
 pub mod planes;
 pub mod receptive_field;
@@ -15,7 +17,7 @@ use crate::error::{Error, did_you_mean};
 use crate::net::Resolved;
 
 /// The error for a layer that does not exist or has nothing to show; the advice lists those that have.
-fn no_layer(net: &Resolved, layer: &str, known: &[&str], what: &str) -> Error {
+pub fn no_layer(net: &Resolved, layer: &str, known: &[&str], what: &str) -> Error {
     let error = match net.layers.iter().any(|candidate| candidate.name == layer) {
         true => Error::usage(format!("{layer} does not have {what}")),
         false => Error::usage(format!("{} has no layer called '{layer}'", net.name)),

@@ -1,6 +1,10 @@
 //! Small stacks of numbers as a person types them: `1 2;3 4` is two rows, `1 2;3 4|5 6;7 8` two channels.
 
+use super::tiles;
+use crate::data::Picture;
 use crate::error::{Error, Result};
+use crate::plot::Canvas;
+use std::path::Path;
 
 /// Channels of rows of numbers, `[channels, height, width]`, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,11 +86,37 @@ impl Planes {
         padded
     }
 
+    /// Writes the first channel as a grey PNG file. Values within 0 to 1 are shown as they are, others scaled: the smallest
+    /// black, the largest white.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let values: Vec<f32> = self.channel(0).iter().map(|x| *x as f32).collect();
+        let low = values.iter().copied().fold(0.0, f32::min);
+        let high = values.iter().copied().fold(f32::MIN, f32::max);
+        let high = if low == 0.0 && high <= 1.0 { 1.0 } else { high };
+        let picture = tiles::grey(&values, self.size, low, high);
+        let mut canvas = Canvas::new(picture.width(), picture.height(), [0; 3]);
+        canvas.blit(0, 0, &picture, 1);
+        canvas.save(path)
+    }
+
     /// Each channel turned by 180 degrees: convolution as signal processing defines it is the sliding sum with the
     /// turned filter.
     pub fn turned(&self) -> Planes {
         let area = self.size[0] * self.size[1];
         Planes { data: self.data.chunks(area).flat_map(|plane| plane.iter().rev().copied()).collect(), ..*self }
+    }
+}
+
+impl From<&Picture> for Planes {
+    /// A picture's pixels, from 0 (black) to 1 (white).
+    fn from(picture: &Picture) -> Planes {
+        let Picture { height, width, channels, pixels } = picture;
+        let plane =
+            |channel: usize| pixels.iter().skip(channel).step_by(*channels).map(|pixel| f64::from(*pixel) / 255.0);
+        Planes { channels: *channels, size: [*height, *width], data: (0..*channels).flat_map(plane).collect() }
     }
 }
 

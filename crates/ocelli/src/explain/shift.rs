@@ -4,6 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::net::{Resolved, Source};
+use crate::plot::{Canvas, Color, Text};
 use crate::tensor::Tensors;
 
 /// Directions in which the picture moves, as rows and columns.
@@ -18,6 +19,8 @@ pub struct Shifts {
     pub layers: Vec<LayerChange>,
     /// Pooling layers that a shift changed more than their own input.
     pub counter_examples: Vec<CounterExample>,
+    /// How many times a pooling layer was compared with its own input.
+    pub pooled: usize,
     /// Per shift and direction, the softmax probability of the class that is followed.
     pub answers: Vec<Answer>,
 }
@@ -78,7 +81,7 @@ pub fn measure(
     }
     let still = activations(image)?;
     let output = &net.layers[net.main_output().layer].name;
-    let mut shifts = Shifts { layers: rows(net), counter_examples: Vec::new(), answers: Vec::new() };
+    let mut shifts = Shifts { layers: rows(net), counter_examples: Vec::new(), pooled: 0, answers: Vec::new() };
     for shift in 1..=MOST {
         for (direction, step) in DIRECTIONS {
             let moved = shifted(image, net.input, step.map(|step| step * shift as isize));
@@ -98,6 +101,7 @@ pub fn measure(
                     Source::Input => changes[0],
                     Source::Layer(source) => changes[source + 1],
                 };
+                shifts.pooled += 1;
                 if changes[i + 1] > before {
                     let layer = layer.name.clone();
                     shifts.counter_examples.push(CounterExample {
@@ -117,6 +121,72 @@ pub fn measure(
         }
     }
     Ok(shifts)
+}
+
+impl Shifts {
+    /// A row a layer with its changes, then a row for every counter-example and every answer.
+    pub fn to_csv(&self) -> String {
+        let pixels = (1..=MOST).map(|pixels| format!("shift_{pixels}")).collect::<Vec<_>>().join(",");
+        let mut text = format!("layer,type,{pixels}\n");
+        for LayerChange { name, type_name, change } in &self.layers {
+            let change: Vec<String> = change.iter().map(f64::to_string).collect();
+            text.push_str(&format!("{name},{type_name},{}\n", change.join(",")));
+        }
+        text.push_str("\npooling_layer,direction,shift,change_before,change_after\n");
+        for CounterExample { layer, direction, shift, before, after } in &self.counter_examples {
+            text.push_str(&format!("{layer},{direction},{shift},{before},{after}\n"));
+        }
+        text.push_str("\ndirection,shift,class,probability\n");
+        for Answer { direction, shift, class, probability } in &self.answers {
+            text.push_str(&format!("{direction},{shift},{class},{probability}\n"));
+        }
+        text
+    }
+
+    /// A line a layer over the shifts; pooling layers are thick.
+    pub fn draw(&self) -> Canvas {
+        const LINES: [Color; 8] = [
+            [31, 119, 180],
+            [255, 127, 14],
+            [44, 160, 44],
+            [214, 39, 40],
+            [148, 103, 189],
+            [140, 86, 75],
+            [227, 119, 194],
+            [23, 170, 190],
+        ];
+        const INK: Color = [60; 3];
+        const WIDTH: i64 = 480;
+        const LEFT: i64 = 60;
+        const TOP: i64 = 40;
+        let line = Text::Small.height();
+        let height = (self.layers.len() as i64 * line).max(300);
+        let mut canvas = Canvas::new((LEFT + WIDTH + 300) as u32, (TOP + height + 50) as u32, [255; 3]);
+        canvas.text(8, 8, "Relative change of each layer's output when the picture moves", Text::Small, INK);
+        let finite = self.layers.iter().flat_map(|layer| layer.change).filter(|change| change.is_finite());
+        let most = finite.fold(0.1, f64::max);
+        let x = |shift: usize| (LEFT + WIDTH * (shift as i64 - 1) / (MOST as i64 - 1)) as f64;
+        let y = |change: f64| (TOP + height) as f64 - change.min(most) / most * height as f64;
+        canvas.frame(LEFT, TOP, WIDTH + 1, height + 1, [200; 3]);
+        for shift in 1..=MOST {
+            canvas.text(x(shift) as i64 - 4, TOP + height + 6, &shift.to_string(), Text::Small, INK);
+        }
+        canvas.text(LEFT + WIDTH / 2 - 40, TOP + height + 26, "pixels moved", Text::Small, INK);
+        canvas.text(8, TOP - 4, &format!("{most:.2}"), Text::Small, INK);
+        canvas.text(8, TOP + height - line / 2, "0", Text::Small, INK);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (color, thickness) = (LINES[i % LINES.len()], if is_pooling(&layer.type_name) { 3.5 } else { 1.5 });
+            for shift in 1..MOST {
+                let change = |shift: usize| layer.change[shift - 1];
+                canvas.line((x(shift), y(change(shift))), (x(shift + 1), y(change(shift + 1))), thickness, color);
+            }
+            let at = TOP + i as i64 * line;
+            canvas.fill(LEFT + WIDTH + 20, at + line / 2 - 2, 24, thickness as i64, color);
+            let label = format!("{} ({})", layer.name, layer.type_name);
+            canvas.text(LEFT + WIDTH + 52, at, &label, Text::Small, INK);
+        }
+        canvas
+    }
 }
 
 fn rows(net: &Resolved) -> Vec<LayerChange> {

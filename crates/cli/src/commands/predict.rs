@@ -1,0 +1,242 @@
+//! `ocelli predict`: what a model says about pictures.
+
+use crate::arguments::Globals;
+use crate::models::{Opened, prepare};
+use crate::text;
+use clap::Args;
+use ocelli::data::Picture;
+use ocelli::error::{Error, Result};
+use ocelli::exec::Inference;
+use ocelli::explain::look::{self, Look};
+use ocelli::metrics::{softmax, top};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Say what pictures show
+#[derive(Args)]
+#[command(after_help = "Example: the pictures of a folder, by the newest run\n  ocelli predict latest samples --topk 2\n\n\
+    A network names the closest of the classes that it knows, whatever a picture shows. Answers below 90 % are marked\n\
+    'unsure', pictures of quite another brightness or contrast than the training pictures 'unlike'.")]
+pub struct Predict {
+    /// A run folder, latest, or a .safetensors file
+    model: String,
+    /// Pictures, and folders of pictures
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Answers for each picture
+    #[arg(long, value_name = "K", default_value = "3", value_parser = text::positive)]
+    topk: usize,
+    /// Writes the table as CSV
+    #[arg(long, value_name = "FILE.csv")]
+    output: Option<PathBuf>,
+    /// Writes each picture as the network saw it
+    #[arg(long, value_name = "DIR")]
+    save_input: Option<PathBuf>,
+    /// Turns dark into light before anything else: for dark digits on light paper
+    #[arg(long)]
+    invert: bool,
+}
+
+/// Answers with a lower probability are marked.
+const SURE: f64 = 0.9;
+
+/// A picture and what the model says.
+struct Answer {
+    path: PathBuf,
+    /// Class and probability, best first; for regression the predicted numbers.
+    top: Vec<(String, f64)>,
+    note: &'static str,
+}
+
+impl Predict {
+    /// Predicts every picture and prints the answers.
+    pub fn run(self, globals: &Globals) -> Result<ExitCode> {
+        let opened = Opened::new(&self.model)?;
+        let mut inference = opened.inference(globals, 1)?;
+        let paths = pictures(&self.paths)?;
+        if let Some(folder) = &self.save_input {
+            std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+        }
+        let mut answers = Vec::new();
+        let mut failures = Vec::new();
+        let mut dark_on_light = 0;
+        for path in paths {
+            match self.one(&opened, &mut inference, &path) {
+                Ok((answer, look)) => {
+                    dark_on_light += usize::from(look == Look::Negative);
+                    answers.push(answer);
+                }
+                Err(error) => failures.push(error),
+            }
+        }
+        if let Some(path) = &self.output {
+            write_csv(path, &answers, opened.model.is_regression())?;
+        }
+        if globals.json {
+            for answer in &answers {
+                text::json(&as_json(answer, &opened));
+            }
+        } else if self.output.is_none() || !globals.quiet {
+            text::print(&table(&answers, &opened));
+        }
+        if !globals.quiet {
+            explain_notes(&answers, &opened, dark_on_light);
+        }
+        match failures.len() {
+            0 => Ok(ExitCode::SUCCESS),
+            1 => Err(failures.remove(0)),
+            n => Err(Error::new(format!("{n} pictures cannot be read; the first: {}", failures[0].what()))
+                .advice("The others were predicted; convert or remove these.")),
+        }
+    }
+
+    fn one(&self, opened: &Opened, inference: &mut Inference, path: &Path) -> Result<(Answer, Look)> {
+        let (frame, numbers) = prepare(&opened.model.preparation, path, self.invert)?;
+        if let Some(folder) = &self.save_input {
+            look::save(&frame, &folder.join(flat_name(path)))?;
+        }
+        let look = look::judge(&frame, &opened.model.preparation, &numbers);
+        let scores = inference.logits(&numbers, 1)?;
+        if opened.model.is_regression() {
+            let values = opened.model.targets.iter().cloned().zip(scores.iter().map(|value| f64::from(*value)));
+            return Ok((Answer { path: path.to_path_buf(), top: values.collect(), note: "" }, Look::Like));
+        }
+        let probabilities = softmax(&scores);
+        let best = |class: usize| (opened.class(class), f64::from(probabilities[class]));
+        let top: Vec<(String, f64)> = top(&scores, self.topk).into_iter().map(best).collect();
+        let unsure = !top.first().is_some_and(|(_, probability)| *probability >= SURE);
+        let note = match look {
+            Look::Negative => "dark on light",
+            Look::Unlike => "unlike",
+            Look::Like if unsure => "unsure",
+            Look::Like => "",
+        };
+        Ok((Answer { path: path.to_path_buf(), top, note }, look))
+    }
+}
+
+/// Files as given; of folders, every picture below them, sorted.
+fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        entries.sort();
+        for path in entries {
+            let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+            if path.is_dir() {
+                below(&path, found)?;
+            } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut all = Vec::new();
+    for path in paths {
+        let before = all.len();
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        below(path, &mut all).map_err(|error| Error::io(path, error))?;
+        if all.len() == before {
+            let what = format!("{}: the folder holds no pictures", path.display());
+            return Err(Error::new(what).advice(format!("Pictures end in .{}.", ENDINGS.join(", ."))));
+        }
+    }
+    Ok(all)
+}
+
+/// `digits/7.png` as `digits-7.png`, so that pictures of several folders don't replace each other.
+fn flat_name(path: &Path) -> String {
+    let parts = path.with_extension("png");
+    let parts: Vec<String> = parts
+        .components()
+        .filter_map(|part| match part {
+            std::path::Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        })
+        .collect();
+    parts.join("-")
+}
+
+fn table(answers: &[Answer], opened: &Opened) -> String {
+    let percent = |probability: &f64| format!("{:.1} %", 100.0 * probability);
+    if opened.model.is_regression() {
+        let header: Vec<&str> = std::iter::once("image").chain(opened.model.targets.iter().map(String::as_str)).collect();
+        let row = |answer: &Answer| {
+            let values = answer.top.iter().map(|(_, value)| text::number(*value));
+            std::iter::once(answer.path.display().to_string()).chain(values).collect()
+        };
+        return text::table(&header, &answers.iter().map(row).collect::<Vec<_>>(), 1);
+    }
+    let row = |answer: &Answer| {
+        let mut cells = vec![answer.path.display().to_string()];
+        let rest = answer.top.iter().skip(1).map(|(class, probability)| format!("{class} {}", percent(probability)));
+        if let Some((class, probability)) = answer.top.first() {
+            cells.extend([class.clone(), percent(probability), rest.collect::<Vec<_>>().join(", "), answer.note.into()]);
+        }
+        cells
+    };
+    let rows: Vec<Vec<String>> = answers.iter().map(row).collect();
+    let closest = format!("closest of {}", opened.model.classes.len());
+    text::table(&["image", &closest, "share", "then", "note"], &rows, 2)
+}
+
+/// What the marks mean, and what to do.
+fn explain_notes(answers: &[Answer], opened: &Opened, dark_on_light: usize) {
+    if answers.is_empty() || opened.model.is_regression() {
+        return;
+    }
+    if dark_on_light > 0 {
+        eprintln!(
+            "note: {dark_on_light} of {} pictures are dark on light, the network learned light on dark; try --invert",
+            answers.len()
+        );
+    }
+    if answers.iter().any(|answer| answer.note == "unlike") {
+        eprintln!("note: 'unlike' marks pictures far from the training pictures in brightness or contrast; --save-input shows them");
+    }
+    let classes = opened.model.classes.len();
+    eprintln!("note: the network knows {classes} classes and names the closest, also for pictures of something else");
+}
+
+fn as_json(answer: &Answer, opened: &Opened) -> serde_json::Value {
+    let image = answer.path.to_string_lossy();
+    if opened.model.is_regression() {
+        let values: serde_json::Map<String, serde_json::Value> =
+            answer.top.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        return json!({ "schema": 1, "image": image, "values": values });
+    }
+    let top: Vec<_> =
+        answer.top.iter().map(|(class, probability)| json!({ "class": class, "probability": probability })).collect();
+    json!({ "schema": 1, "image": image, "top": top, "note": answer.note })
+}
+
+fn write_csv(path: &Path, answers: &[Answer], regression: bool) -> Result<()> {
+    let failed = |error: csv::Error| Error::new(format!("{}: {error}", path.display()));
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let most = answers.iter().map(|answer| answer.top.len()).max().unwrap_or(0);
+    let mut header = vec!["image".to_owned()];
+    match (regression, answers.first()) {
+        (true, Some(first)) => header.extend(first.top.iter().map(|(name, _)| name.clone())),
+        _ => {
+            header.extend((1..=most).flat_map(|k| [format!("class_{k}"), format!("probability_{k}")]));
+            header.push("note".to_owned());
+        }
+    }
+    table.write_record(&header).map_err(failed)?;
+    for answer in answers {
+        let mut row = vec![answer.path.to_string_lossy().into_owned()];
+        if regression {
+            row.extend(answer.top.iter().map(|(_, value)| value.to_string()));
+        } else {
+            row.extend(answer.top.iter().flat_map(|(class, probability)| [class.clone(), probability.to_string()]));
+            row.push(answer.note.to_owned());
+        }
+        table.write_record(&row).map_err(failed)?;
+    }
+    let bytes = table.into_inner().map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+    ocelli::formats::write_atomically(path, |file| file.write_all(&bytes))
+}

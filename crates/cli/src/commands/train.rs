@@ -1,0 +1,356 @@
+//! `ocelli train`: trains a network, or goes on with a run.
+
+use crate::arguments::{Globals, program};
+use crate::models::{Opened, RUNS, device, open_options};
+use crate::progress::Progress;
+use crate::report;
+use crate::text;
+use clap::Args;
+use ocelli::data::{self, Split};
+use ocelli::error::{Error, Result};
+use ocelli::train::{self, Audience, Ended, EvaluateOptions, Evaluation, Outcome, Place, Settings};
+use serde::Serialize;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Train a network, or go on with a run
+///
+/// Without anything: LeNet-5 on the embedded digits. With --data FOLDER and no NET: small-colour, a small colour network
+/// (see `ocelli summary small-colour`); known sets of 28x28 grey pictures get lenet5.
+#[derive(Args)]
+#[command(after_help = "Example: your own pictures, a folder for each class\n  \
+    ocelli train --data PICTURES --epochs 30 --augment flip,crop:4\n\
+    Then: ocelli train --resume latest --epochs 40")]
+pub struct Train {
+    /// A zoo name (lenet5, small-colour, vgg16, …) or a .toml file
+    #[arg(conflicts_with = "resume")]
+    net: Option<String>,
+    /// Settings from a file: a recipe, or another run's args.toml
+    #[arg(long, value_name = "ARGS.toml", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on with a run: its folder, or latest
+    #[arg(long, value_name = "RUN")]
+    resume: Option<String>,
+    /// The run's folder [default: runs/NET-DATA-NNN]
+    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    output: Option<PathBuf>,
+    /// Replaces the run that --output holds
+    #[arg(long, requires = "output")]
+    overwrite: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Settings as flags: each has the key of the same name in args.toml.
+#[derive(Args, Serialize)]
+struct Flags {
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    net: Option<String>,
+    /// A known name (`ocelli data list`), a folder of pictures, or a CSV list [default: mnist-10k]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+
+    /// Passes over the training pictures [default: 20]
+    #[arg(long, value_name = "N", help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epochs: Option<u64>,
+    /// Ends after this many steps
+    #[arg(long, value_name = "N", help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_steps: Option<u64>,
+    /// Ends after this time: 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_time: Option<String>,
+    /// Ends after this many epochs without progress
+    #[arg(long, value_name = "EPOCHS", help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_patience: Option<u64>,
+    /// What chooses the best epoch on the validation pictures: accuracy or loss
+    #[arg(long, help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    monitor: Option<String>,
+    /// Steps between two checkpoints, besides the one after each epoch
+    #[arg(long, value_name = "STEPS", help_heading = "How long")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_every: Option<u64>,
+
+    /// Pictures of a step [default: 64]
+    #[arg(long, value_name = "N", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_size: Option<u64>,
+    /// sgd, adam, adamw or adadelta [default: sgd]
+    #[arg(long, visible_alias = "opt", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    optimizer: Option<String>,
+    /// Learning rate [default: 0.01 for sgd, 0.001 for adam and adamw, 1 for adadelta]
+    #[arg(long, help_heading = "How it learns", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    /// Share of the last velocity that sgd keeps [default: 0.9]
+    #[arg(long, help_heading = "How it learns", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    momentum: Option<f64>,
+    /// Nesterov's form of momentum
+    #[arg(long, help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "is_off")]
+    nesterov: bool,
+    /// Decay of the weights [default: 0.0005]
+    #[arg(long, help_heading = "How it learns", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight_decay: Option<f64>,
+    /// Largest norm of all gradients together
+    #[arg(long, value_name = "NORM", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip: Option<f64>,
+    /// constant, step, multistep, cosine, one_cycle or plateau [default: constant]
+    #[arg(long, visible_alias = "sched", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<String>,
+    /// Epochs in which the rate rises to its value
+    #[arg(long, value_name = "EPOCHS", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warmup_epochs: Option<f64>,
+    /// step: epochs between two drops [default: 10]
+    #[arg(long, value_name = "EPOCHS", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step_epochs: Option<u64>,
+    /// multistep: the epochs after which the rate drops: 10,15
+    #[arg(long, value_name = "EPOCHS", value_delimiter = ',', help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    milestones: Vec<u64>,
+    /// Factor of a drop [default: 0.1]
+    #[arg(long, help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gamma: Option<f64>,
+    /// The rate falls no further
+    #[arg(long, value_name = "LR", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_lr: Option<f64>,
+    /// plateau: epochs without progress before the rate drops [default: 3]
+    #[arg(long, value_name = "EPOCHS", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plateau_patience: Option<u64>,
+    /// cross_entropy or mse [default: follows the data]
+    #[arg(long, help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<String>,
+    /// Share of the target that goes to all classes alike
+    #[arg(long, value_name = "SHARE", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label_smoothing: Option<f64>,
+    /// none, balanced, or a weight for each class: 1,2,0.5
+    #[arg(long, value_name = "WEIGHTS", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class_weights: Option<String>,
+    /// Weights to start from: a .safetensors file or a run
+    #[arg(long, value_name = "W.safetensors", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init: Option<String>,
+
+    /// The net's input: N or HxW [default: the net's own]
+    #[arg(long, value_name = "N|HxW", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_size: Option<String>,
+    /// crop, letterbox or stretch [default: crop]
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resize: Option<String>,
+    /// none, or of flip, crop:PIXELS, shift:PIXELS with commas between [default: none]
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    augment: Option<String>,
+    /// Mean of each channel, of pixels in [0, 1] [default: measured]
+    #[arg(long, value_delimiter = ',', help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mean: Vec<f64>,
+    /// Standard deviation of each channel [default: measured]
+    #[arg(long, value_delimiter = ',', help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    std: Vec<f64>,
+    /// Pictures in file order in every epoch
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip)]
+    no_shuffle: bool,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shuffle: Option<bool>,
+    /// Share of the training pictures to choose by, where the data has no val folder [default: 0.1]
+    #[arg(long, value_name = "SHARE", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    val_fraction: Option<f64>,
+    /// Leaves out pictures that cannot be read, instead of ending with an error
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "is_off")]
+    skip_bad: bool,
+    /// Threads that read pictures [default: 2]
+    #[arg(long, value_name = "N", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<u64>,
+}
+
+fn is_off(flag: &bool) -> bool {
+    !flag
+}
+
+impl Train {
+    /// Trains, and reports how good the result is.
+    pub fn run(mut self, globals: &Globals) -> Result<ExitCode> {
+        self.flags.net = self.net.take();
+        self.flags.seed = globals.seed;
+        self.flags.shuffle = self.flags.no_shuffle.then_some(false);
+        let flags = toml::Table::try_from(&self.flags).map_err(|error| Error::usage(error.to_string()))?;
+        let interrupt = catch_interrupts()?;
+        let mut progress = Progress::new(globals.quiet);
+        let audience = Audience { listeners: vec![&mut progress], interrupt: &interrupt };
+        let place = Place {
+            root: RUNS.into(),
+            output: self.output.clone(),
+            overwrite: self.overwrite,
+            data_dir: globals.data_dir.clone(),
+            device: device(globals),
+        };
+        let outcome = match &self.resume {
+            Some(run) => train::resume(run, flags, &place, audience),
+            None => train::train(&self.settings(flags)?, &place, audience),
+        };
+        progress.clear();
+        let outcome = outcome?;
+        if outcome.ended == Ended::Interrupted {
+            let folder = quoted(&outcome.folder);
+            eprintln!("Interrupted after step {}; the run is saved. Go on with:", outcome.steps);
+            eprintln!("  {} train --resume {folder}", program());
+            return Ok(ExitCode::from(130));
+        }
+        report_outcome(&outcome, globals)
+    }
+
+    /// Flags over the file of --config over the defaults.
+    fn settings(&self, flags: toml::Table) -> Result<Settings> {
+        let mut layers = Vec::new();
+        if let Some(config) = &self.config {
+            layers.push((config.to_string_lossy().into_owned(), Settings::read_layer(config)?));
+        }
+        layers.push(("the command line".to_owned(), flags));
+        let names_net = layers.iter().any(|(_, table)| table.contains_key("net"));
+        let mut settings = Settings::merge(layers.iter().map(|(place, table)| (place.as_str(), table.clone())))?;
+        let small_and_grey = ["mnist-10k", "mnist", "fashion-mnist"].contains(&settings.data.as_str());
+        if !names_net && !small_and_grey {
+            settings.net = "small-colour".to_owned();
+        }
+        Ok(settings)
+    }
+}
+
+/// The flag that Ctrl-C sets. The second Ctrl-C ends the program at once.
+fn catch_interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let inside = flag.clone();
+    ctrlc::set_handler(move || {
+        if inside.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nEnding after this step. Ctrl-C again ends at once, without saving.");
+    })
+    .map_err(|error| Error::new(format!("Ctrl-C cannot be watched: {error}")))?;
+    Ok(flag)
+}
+
+/// The held-out accuracy, the confusion, where the run is, what to do next.
+fn report_outcome(outcome: &Outcome, globals: &Globals) -> Result<ExitCode> {
+    let opened = Opened::new(&outcome.folder.to_string_lossy())?;
+    let (split, held_out) = held_out(&opened, outcome, globals)?;
+    if globals.json {
+        let best = outcome.best.map(|(epoch, value)| json!({ "epoch": epoch, "value": value }));
+        let mut line = json!({
+            "schema": 1,
+            "run": outcome.folder.to_string_lossy(),
+            "ended": format!("{:?}", outcome.ended),
+            "epochs": outcome.epochs,
+            "steps": outcome.steps,
+            "seconds": outcome.seconds,
+            "best": best,
+        });
+        line["held_out"] = report::as_json(&held_out, split, &opened.model);
+        text::json(&line);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = format!("{}\n", why(outcome));
+    out.push_str(&report::headline(&held_out, split, &opened.model));
+    if let Some(confusion) = &held_out.confusion {
+        out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
+    }
+    out.push_str(&format!("\nThe run is in {}\nTry next:\n", outcome.folder.display()));
+    for command in next_commands(&opened, &outcome.folder) {
+        out.push_str(&format!("  {} {command}\n", program()));
+    }
+    text::print(&out);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn why(outcome: &Outcome) -> String {
+    let steps = text::count(outcome.steps);
+    let best = match outcome.best {
+        Some((epoch, _)) => format!("; the best was epoch {epoch}"),
+        None => String::new(),
+    };
+    let why = match outcome.ended {
+        Ended::NoProgress => ", without progress",
+        Ended::MaxSteps => ", the number asked for",
+        Ended::MaxTime => ", the time is over",
+        Ended::Epochs | Ended::Interrupted => "",
+    };
+    format!("{} epochs, {steps} steps in {}{why}{best}", outcome.epochs, text::duration(outcome.seconds))
+}
+
+/// How the best weights do on pictures that nothing was chosen by: the test split, or where there is none, the validation
+/// split.
+fn held_out(opened: &Opened, outcome: &Outcome, globals: &Globals) -> Result<(Split, Evaluation)> {
+    let settings = opened.settings()?.unwrap_or_default();
+    let data = data::open(&settings.data, &open_options(globals, Some(&settings)))?;
+    let split = if data.is_empty(Split::Test) { Split::Val } else { Split::Test };
+    if let (Split::Val, Some(val)) = (split, &outcome.val) {
+        return Ok((split, val.clone()));
+    }
+    let options =
+        EvaluateOptions { device: device(globals), batch_size: 64, workers: settings.workers, skip_bad: settings.skip_bad };
+    Ok((split, train::evaluate(&opened.model, data, split, &options)?))
+}
+
+/// Three commands that run as printed.
+fn next_commands(opened: &Opened, folder: &Path) -> Vec<String> {
+    let run = quoted(folder);
+    let sample = std::fs::read_dir("samples").ok().and_then(|entries| {
+        let mut pictures: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        pictures.retain(|path| path.extension().is_some_and(|extension| extension == "png"));
+        pictures.into_iter().min()
+    });
+    let digits = opened.model.classes.iter().map(String::as_str).eq("0123456789".split("").filter(|c| !c.is_empty()));
+    match sample.filter(|_| digits) {
+        Some(sample) => vec![
+            format!("predict {run} samples"),
+            format!("explain {run} {} --method maps --output look", quoted(&sample)),
+            format!("val {run}"),
+        ],
+        None => vec![
+            format!("val {run}"),
+            format!("explain {run} --method filters --output look"),
+            format!("summary {run}"),
+        ],
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

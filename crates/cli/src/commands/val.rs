@@ -1,0 +1,146 @@
+//! `ocelli val`: how good a model is on a split of a data set.
+
+use crate::arguments::Globals;
+use crate::models::{Opened, device, open_options};
+use crate::report;
+use crate::text;
+use clap::Args;
+use ocelli::data::{self, Dataset, Split};
+use ocelli::error::{Error, Result};
+use ocelli::explain::mistakes;
+use ocelli::train::{self, EvaluateOptions, Evaluation, Prediction};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Judge a model on pictures that it did not learn from
+#[derive(Args)]
+#[command(after_help = "Example: the newest run on its own test pictures, every answer into a table\n  \
+    ocelli val latest --predictions answers.csv")]
+pub struct Val {
+    /// A run folder, latest, or a .safetensors file
+    model: String,
+    /// A known name, a folder of pictures, or a CSV list [default: the run's own data]
+    #[arg(long)]
+    data: Option<String>,
+    /// test, val or train [default: test; val where the run's data has no test pictures]
+    #[arg(long)]
+    split: Option<Split>,
+    /// Also tells how often the true class is among the first K, 1 to 5
+    #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=5))]
+    topk: u8,
+    /// Pictures at a time; the result does not depend on it
+    #[arg(long, value_name = "N", default_value = "64", value_parser = text::positive)]
+    batch_size: usize,
+    /// Writes every picture's answer: picture, class, answer, probability, right, loss
+    #[arg(long, value_name = "FILE.csv")]
+    predictions: Option<PathBuf>,
+    /// The worst mistakes as a contact sheet [default: mistakes-SPLIT.png in the run's folder]
+    #[arg(long, value_name = "FILE.png")]
+    mistakes: Option<PathBuf>,
+    /// Leaves out pictures that cannot be read, instead of ending with an error
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+/// Mistakes on the contact sheet.
+const WORST: usize = 40;
+
+impl Val {
+    /// Runs the model on the split and prints what it is worth.
+    pub fn run(self, globals: &Globals) -> Result<ExitCode> {
+        let opened = Opened::new(&self.model)?;
+        let settings = opened.settings()?;
+        let own = settings.as_ref().filter(|settings| self.data.as_ref().is_none_or(|data| *data == settings.data));
+        let Some(spec) = self.data.clone().or_else(|| own.map(|settings| settings.data.clone())) else {
+            return Err(Error::usage(format!("{}: the file does not say which data to use", self.model))
+                .advice("Name it: --data DATA"));
+        };
+        let mut data = data::open(&spec, &open_options(globals, own))?;
+        data.match_classes(&opened.model.classes)?;
+        let split = self.split.unwrap_or(if data.is_empty(Split::Test) { Split::Val } else { Split::Test });
+        let options = EvaluateOptions {
+            device: device(globals),
+            batch_size: self.batch_size,
+            workers: globals.threads(),
+            skip_bad: self.skip_bad || own.is_some_and(|settings| settings.skip_bad),
+        };
+        let evaluation = train::evaluate(&opened.model, data.clone(), split, &options)?;
+        if let Some(path) = &self.predictions {
+            write_predictions(path, &evaluation, &data, split, &opened)?;
+        }
+        let sheet = self.draw_mistakes(&evaluation, &data, split, &opened)?;
+        if globals.json {
+            let mut value = report::as_json(&evaluation, split, &opened.model);
+            value["data"] = spec.into();
+            text::json(&value);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut out = format!("{} on {}\n", opened.net.name, data.name);
+        out.push_str(&report::headline(&evaluation, split, &opened.model));
+        if (2..5).contains(&self.topk) && evaluation.confusion.is_some() {
+            out.push_str(&report::top_line(&evaluation, usize::from(self.topk)));
+        }
+        if let Some(confusion) = &evaluation.confusion {
+            out.push_str(&format!("\n{}", report::per_class(confusion, &opened.model.classes)));
+            out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
+        }
+        if let Some(path) = sheet {
+            out.push_str(&format!("\nThe worst mistakes: {}\n", path.display()));
+        }
+        if let Some(path) = &self.predictions {
+            out.push_str(&format!("Every answer: {}\n", path.display()));
+        }
+        text::print(&out);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The contact sheet, where there are mistakes and a place for it.
+    fn draw_mistakes(&self, evaluation: &Evaluation, data: &Dataset, split: Split, opened: &Opened) -> Result<Option<PathBuf>> {
+        let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{split}.png")));
+        let Some(path) = self.mistakes.clone().or(in_run) else { return Ok(None) };
+        let worst = evaluation.worst(WORST);
+        if worst.is_empty() || evaluation.confusion.is_none() {
+            return Ok(None);
+        }
+        let tiles = worst
+            .iter()
+            .map(|wrong| {
+                let picture = opened.model.preparation.frame(data.picture(split, wrong.position)?)?;
+                let (answer, probability) = answer(wrong);
+                let truth = opened.class(wrong.truth.unwrap_or(0) as usize);
+                Ok(mistakes::Mistake { picture, truth, answer: opened.class(answer), probability })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        mistakes::sheet(&tiles).save(&path)?;
+        Ok(Some(path))
+    }
+}
+
+fn answer(prediction: &Prediction) -> (usize, f32) {
+    prediction.top.first().map_or((0, f32::NAN), |(class, probability)| (*class as usize, *probability))
+}
+
+fn write_predictions(path: &Path, evaluation: &Evaluation, data: &Dataset, split: Split, opened: &Opened) -> Result<()> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let targets = &opened.model.targets;
+    let header: Vec<String> = match targets.is_empty() {
+        true => ["image", "class", "answer", "probability", "right", "loss"].map(str::to_owned).to_vec(),
+        false => std::iter::once("image".to_owned()).chain(targets.iter().flat_map(|name| [name.clone(), format!("{name}_predicted")])).collect(),
+    };
+    let failed = |error: csv::Error| Error::new(format!("{}: {error}", path.display()));
+    table.write_record(&header).map_err(failed)?;
+    for prediction in &evaluation.predictions {
+        let mut row = vec![data.picture_name(split, prediction.position)];
+        if targets.is_empty() {
+            let (class, probability) = answer(prediction);
+            row.push(opened.class(prediction.truth.unwrap_or(0) as usize));
+            row.extend([opened.class(class), probability.to_string(), prediction.is_right().to_string(), prediction.loss.to_string()]);
+        } else {
+            let both = data.target(split, prediction.position).iter().zip(&prediction.values);
+            row.extend(both.flat_map(|(target, value)| [target.to_string(), value.to_string()]));
+        }
+        table.write_record(&row).map_err(failed)?;
+    }
+    let bytes = table.into_inner().map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+    ocelli::formats::write_atomically(path, |file| file.write_all(&bytes))
+}

@@ -1,0 +1,124 @@
+//! How good a model is, as text and JSON: `train` and `val` share it.
+
+use crate::text;
+use ocelli::data::Split;
+use ocelli::metrics::{Confusion, wilson};
+use ocelli::model::Model;
+use ocelli::train::Evaluation;
+use serde_json::{Value, json};
+
+/// Confusion tables of up to this many classes are printed whole.
+const SMALL: usize = 20;
+/// Class names in tables are cut to this many characters.
+const NAME: usize = 12;
+
+/// Accuracy with the number of pictures and the 95 % interval.
+pub fn headline(evaluation: &Evaluation, split: Split, model: &Model) -> String {
+    let images = text::count(evaluation.images as u64);
+    let name = match split {
+        Split::Test => "held-out pictures (test)",
+        Split::Val => "pictures that the best epoch was chosen by (val)",
+        Split::Train => "pictures that it learned from (train)",
+    };
+    if let Some(absolute) = evaluation.absolute_error {
+        return format!(
+            "mean squared error {:.5}, mean absolute error {absolute:.5} on {images} {name}\n",
+            evaluation.loss
+        );
+    }
+    let line = |label: &str, right: usize| {
+        let (low, high) = wilson(right, evaluation.images);
+        format!(
+            "{label} {:.2} % of {images} {name}: {} wrong, 95 % interval {:.2} to {:.2} %\n",
+            100.0 * right as f64 / evaluation.images.max(1) as f64,
+            text::count((evaluation.images - right) as u64),
+            100.0 * low,
+            100.0 * high
+        )
+    };
+    let mut text = line("accuracy", evaluation.right);
+    if model.classes.len() > 5 {
+        text.push_str(&line("top-5   ", evaluation.right5));
+    }
+    text
+}
+
+/// How often the true class is among the first `k` of the kept answers.
+pub fn top_line(evaluation: &Evaluation, k: usize) -> String {
+    let is_in = |class: u32, top: &[(u32, f32)]| top.iter().take(k).any(|(answer, _)| *answer == class);
+    let right = evaluation.predictions.iter().filter(|one| one.truth.is_some_and(|truth| is_in(truth, &one.top))).count();
+    let (low, high) = wilson(right, evaluation.images);
+    let share = 100.0 * right as f64 / evaluation.images.max(1) as f64;
+    format!("top-{k}    {share:.2} %, 95 % interval {:.2} to {:.2} %\n", 100.0 * low, 100.0 * high)
+}
+
+/// Rows are the true classes, columns the answers; `.` is 0. Of many classes, the most frequent mistakes.
+pub fn confusion(confusion: &Confusion, classes: &[String]) -> String {
+    let name = |class: usize| classes.get(class).map_or(class.to_string(), |name| name.chars().take(NAME).collect());
+    let n = confusion.classes();
+    if n > SMALL {
+        let worst: Vec<Vec<String>> = confusion
+            .worst(10)
+            .into_iter()
+            .map(|(truth, answer, count)| vec![name(truth), name(answer), count.to_string()])
+            .collect();
+        return format!("The most frequent mistakes:\n{}", text::table(&["true", "taken for", "times"], &worst, 2));
+    }
+    let cell = |truth, answer| match confusion.count(truth, answer) {
+        0 => ".".to_owned(),
+        count => count.to_string(),
+    };
+    let rows: Vec<Vec<String>> =
+        (0..n).map(|truth| std::iter::once(name(truth)).chain((0..n).map(|answer| cell(truth, answer))).collect()).collect();
+    let names: Vec<String> = (0..n).map(name).collect();
+    let header: Vec<&str> = std::iter::once("true \\ answer").chain(names.iter().map(String::as_str)).collect();
+    text::table(&header, &rows, 1)
+}
+
+/// Precision, recall and F1 of every class, and their mean.
+pub fn per_class(confusion: &Confusion, classes: &[String]) -> String {
+    let percent = |fraction: Option<f64>| fraction.map_or("-".to_owned(), |fraction| format!("{:.1}", 100.0 * fraction));
+    let row = |class: usize| {
+        vec![
+            classes.get(class).cloned().unwrap_or_else(|| class.to_string()),
+            confusion.truths(class).to_string(),
+            percent(confusion.precision(class)),
+            percent(confusion.recall(class)),
+            percent(confusion.f1(class)),
+        ]
+    };
+    let rows: Vec<Vec<String>> = (0..confusion.classes()).map(row).collect();
+    let table = text::table(&["class", "images", "precision %", "recall %", "F1 %"], &rows, 1);
+    format!("{table}macro F1 {:.1} %\n", 100.0 * confusion.macro_f1())
+}
+
+/// The `val` object of the contract.
+pub fn as_json(evaluation: &Evaluation, split: Split, model: &Model) -> Value {
+    let mut value = json!({
+        "schema": 1,
+        "split": split.name(),
+        "images": evaluation.images,
+        "loss": evaluation.loss,
+        "classes": model.classes,
+    });
+    match (&evaluation.confusion, evaluation.absolute_error) {
+        (Some(confusion), _) => {
+            let n = confusion.classes();
+            let interval = |right| [wilson(right, evaluation.images).0, wilson(right, evaluation.images).1];
+            value["top1"] = json!(evaluation.top1());
+            value["top1_interval"] = json!(interval(evaluation.right));
+            value["top5"] = json!(evaluation.top5());
+            value["top5_interval"] = json!(interval(evaluation.right5));
+            value["macro_f1"] = json!(confusion.macro_f1());
+            value["precision"] = json!((0..n).map(|class| confusion.precision(class)).collect::<Vec<_>>());
+            value["recall"] = json!((0..n).map(|class| confusion.recall(class)).collect::<Vec<_>>());
+            let row = |truth| (0..n).map(|answer| confusion.count(truth, answer)).collect::<Vec<_>>();
+            value["confusion"] = json!((0..n).map(row).collect::<Vec<_>>());
+        }
+        (None, absolute) => {
+            value["targets"] = json!(model.targets);
+            value["mean_absolute_error"] = json!(absolute);
+        }
+    }
+    value
+}
