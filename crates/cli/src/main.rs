@@ -3,6 +3,9 @@
 
 mod arguments;
 mod commands;
+mod models;
+mod progress;
+mod report;
 mod text;
 
 use std::process::ExitCode;

@@ -46,7 +46,8 @@ pub fn headline(evaluation: &Evaluation, split: Split, model: &Model) -> String 
 /// How often the true class is among the first `k` of the kept answers.
 pub fn top_line(evaluation: &Evaluation, k: usize) -> String {
     let is_in = |class: u32, top: &[(u32, f32)]| top.iter().take(k).any(|(answer, _)| *answer == class);
-    let right = evaluation.predictions.iter().filter(|one| one.truth.is_some_and(|truth| is_in(truth, &one.top))).count();
+    let right =
+        evaluation.predictions.iter().filter(|one| one.truth.is_some_and(|truth| is_in(truth, &one.top))).count();
     let (low, high) = wilson(right, evaluation.images);
     let share = 100.0 * right as f64 / evaluation.images.max(1) as f64;
     format!("top-{k}    {share:.2} %, 95 % interval {:.2} to {:.2} %\n", 100.0 * low, 100.0 * high)
@@ -68,8 +69,9 @@ pub fn confusion(confusion: &Confusion, classes: &[String]) -> String {
         0 => ".".to_owned(),
         count => count.to_string(),
     };
-    let rows: Vec<Vec<String>> =
-        (0..n).map(|truth| std::iter::once(name(truth)).chain((0..n).map(|answer| cell(truth, answer))).collect()).collect();
+    let rows: Vec<Vec<String>> = (0..n)
+        .map(|truth| std::iter::once(name(truth)).chain((0..n).map(|answer| cell(truth, answer))).collect())
+        .collect();
     let names: Vec<String> = (0..n).map(name).collect();
     let header: Vec<&str> = std::iter::once("true \\ answer").chain(names.iter().map(String::as_str)).collect();
     text::table(&header, &rows, 1)
@@ -77,7 +79,8 @@ pub fn confusion(confusion: &Confusion, classes: &[String]) -> String {
 
 /// Precision, recall and F1 of every class, and their mean.
 pub fn per_class(confusion: &Confusion, classes: &[String]) -> String {
-    let percent = |fraction: Option<f64>| fraction.map_or("-".to_owned(), |fraction| format!("{:.1}", 100.0 * fraction));
+    let percent =
+        |fraction: Option<f64>| fraction.map_or("-".to_owned(), |fraction| format!("{:.1}", 100.0 * fraction));
     let row = |class: usize| {
         vec![
             classes.get(class).cloned().unwrap_or_else(|| class.to_string()),

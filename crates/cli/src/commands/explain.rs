@@ -77,7 +77,9 @@ impl Explain {
             Some(Method::Maps) => self.maps(&opened, globals),
             Some(Method::ReceptiveField) => self.receptive_fields(&opened, globals),
             Some(Method::Shift) => self.shift(&opened, globals),
-            None => Err(Error::usage("nothing to show").advice("Use --method filters, maps, receptive-field or shift.")),
+            None => {
+                Err(Error::usage("nothing to show").advice("Use --method filters, maps, receptive-field or shift."))
+            }
         }
     }
 
@@ -85,7 +87,10 @@ impl Explain {
     fn picture(&self, opened: &Opened) -> Result<(Picture, Vec<f32>)> {
         match &self.image {
             Some(path) => prepare(&opened.model.preparation, path, self.invert),
-            None => Err(Error::usage("a picture is needed").advice("Name one after the model: ocelli explain MODEL IMAGE …")),
+            None => {
+                Err(Error::usage("a picture is needed")
+                    .advice("Name one after the model: ocelli explain MODEL IMAGE …"))
+            }
         }
     }
 
@@ -97,7 +102,8 @@ impl Explain {
     fn filters(&self, opened: &Opened, globals: &Globals) -> Result<ExitCode> {
         let layers = self.layers(filters::layers(&opened.net));
         let draw = |layer: &str| filters::filters(&opened.net, &opened.model.tensors, layer);
-        let files = layers.iter().map(|layer| self.save("filters", layer, &draw(layer)?)).collect::<Result<Vec<_>>>()?;
+        let files =
+            layers.iter().map(|layer| self.save("filters", layer, &draw(layer)?)).collect::<Result<Vec<_>>>()?;
         done("filters", &files, globals)
     }
 
@@ -171,8 +177,11 @@ impl Explain {
         let activations: Tensors = opened.inference(globals, 1)?.activations(&numbers)?;
         let trace = trace::trace(&opened.net, &opened.model.tensors, &numbers, &activations, layer, at)?;
         if globals.json {
-            let terms: Vec<_> =
-                trace.terms.iter().map(|term| json!({ "place": term.place, "input": term.input, "weight": term.weight })).collect();
+            let terms: Vec<_> = trace
+                .terms
+                .iter()
+                .map(|term| json!({ "place": term.place, "input": term.input, "weight": term.weight }))
+                .collect();
             text::json(&json!({ "schema": 1, "layer": trace.layer, "type": trace.type_name, "source": trace.source,
                 "place": trace.place, "terms": terms, "bias": trace.bias, "result": trace.result,
                 "engine": trace.engine, "allowed": trace.allowed, "agrees": trace.agrees() }));
@@ -224,7 +233,10 @@ fn trace_text(trace: &Trace) -> String {
             let padding = if term.padding { "  padding" } else { "" };
             let mut cells = vec![format!("{c},{y},{x}"), format!("{:.6}{padding}", term.input)];
             if sum {
-                cells.extend([format!("{:.6}", term.weight), format!("{:.6}", f64::from(term.input) * f64::from(term.weight))]);
+                cells.extend([
+                    format!("{:.6}", term.weight),
+                    format!("{:.6}", f64::from(term.input) * f64::from(term.weight)),
+                ]);
             }
             cells
         })
@@ -235,7 +247,9 @@ fn trace_text(trace: &Trace) -> String {
     let n = trace.terms.len();
     let products: f64 = trace.terms.iter().map(|term| f64::from(term.input) * f64::from(term.weight)).sum();
     text.push_str(&match (trace.operation, trace.bias) {
-        (Operation::Sum, Some(bias)) => format!("sum of {n} products {products:.7} + bias {bias:.7} = {:.7}\n", trace.result),
+        (Operation::Sum, Some(bias)) => {
+            format!("sum of {n} products {products:.7} + bias {bias:.7} = {:.7}\n", trace.result)
+        }
         (Operation::Sum, None) => format!("sum of {n} products = {:.7}\n", trace.result),
         (Operation::Max, _) => format!("largest of {n} = {:.7}\n", trace.result),
         (Operation::Mean(count), _) => format!("sum {products:.7} / {count} = {:.7}\n", trace.result),
@@ -296,4 +310,3 @@ fn shift_text(shifts: &Shifts, class: &str, still: f64) -> String {
     }
     text
 }
-

@@ -2,6 +2,11 @@
 
 mod conv;
 mod data;
+mod explain;
+mod predict;
+mod runs;
+mod train;
+mod val;
 
 use crate::arguments::{Arguments, program};
 use crate::text;
@@ -12,14 +17,25 @@ use std::process::ExitCode;
 /// What `ocelli` can do.
 #[derive(Subcommand)]
 pub enum Command {
+    Train(Box<train::Train>),
+    #[command(visible_alias = "eval")]
+    Val(val::Val),
+    Predict(predict::Predict),
     Conv(conv::Conv),
+    Explain(explain::Explain),
     Data(data::Data),
+    Runs(runs::Runs),
 }
 
 /// Runs the command, or lists what most people want.
 pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
     match command {
+        Some(Command::Train(train)) => train.run(&globals),
+        Some(Command::Val(val)) => val.run(&globals),
+        Some(Command::Predict(predict)) => predict.run(&globals),
         Some(Command::Conv(conv)) => conv.run(&globals),
+        Some(Command::Explain(explain)) => explain.run(&globals),
+        Some(Command::Runs(runs)) => runs.run(&globals),
         Some(Command::Data(data)) => data.run(&globals),
         None => {
             text::print(&welcome());

@@ -15,9 +15,11 @@ use std::process::ExitCode;
 
 /// Say what pictures show
 #[derive(Args)]
-#[command(after_help = "Example: the pictures of a folder, by the newest run\n  ocelli predict latest samples --topk 2\n\n\
+#[command(
+    after_help = "Example: the pictures of a folder, by the newest run\n  ocelli predict latest samples --topk 2\n\n\
     A network names the closest of the classes that it knows, whatever a picture shows. Answers below 90 % are marked\n\
-    'unsure', pictures of quite another brightness or contrast than the training pictures 'unlike'.")]
+    'unsure', pictures of quite another brightness or contrast than the training pictures 'unlike'."
+)]
 pub struct Predict {
     /// A run folder, latest, or a .safetensors file
     model: String,
@@ -120,7 +122,8 @@ impl Predict {
 fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
     fn below(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-        let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        let mut entries: Vec<PathBuf> =
+            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
         entries.sort();
         for path in entries {
             let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -164,7 +167,8 @@ fn flat_name(path: &Path) -> String {
 fn table(answers: &[Answer], opened: &Opened) -> String {
     let percent = |probability: &f64| format!("{:.1} %", 100.0 * probability);
     if opened.model.is_regression() {
-        let header: Vec<&str> = std::iter::once("image").chain(opened.model.targets.iter().map(String::as_str)).collect();
+        let header: Vec<&str> =
+            std::iter::once("image").chain(opened.model.targets.iter().map(String::as_str)).collect();
         let row = |answer: &Answer| {
             let values = answer.top.iter().map(|(_, value)| text::number(*value));
             std::iter::once(answer.path.display().to_string()).chain(values).collect()
@@ -175,7 +179,12 @@ fn table(answers: &[Answer], opened: &Opened) -> String {
         let mut cells = vec![answer.path.display().to_string()];
         let rest = answer.top.iter().skip(1).map(|(class, probability)| format!("{class} {}", percent(probability)));
         if let Some((class, probability)) = answer.top.first() {
-            cells.extend([class.clone(), percent(probability), rest.collect::<Vec<_>>().join(", "), answer.note.into()]);
+            cells.extend([
+                class.clone(),
+                percent(probability),
+                rest.collect::<Vec<_>>().join(", "),
+                answer.note.into(),
+            ]);
         }
         cells
     };
@@ -196,7 +205,9 @@ fn explain_notes(answers: &[Answer], opened: &Opened, dark_on_light: usize) {
         );
     }
     if answers.iter().any(|answer| answer.note == "unlike") {
-        eprintln!("note: 'unlike' marks pictures far from the training pictures in brightness or contrast; --save-input shows them");
+        eprintln!(
+            "note: 'unlike' marks pictures far from the training pictures in brightness or contrast; --save-input shows them"
+        );
     }
     let classes = opened.model.classes.len();
     eprintln!("note: the network knows {classes} classes and names the closest, also for pictures of something else");

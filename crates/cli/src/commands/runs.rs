@@ -37,7 +37,9 @@ impl Runs {
         let differing = differing(&runs);
         if globals.json {
             for run in &runs {
-                let best = run.best.map(|(epoch, accuracy, loss)| json!({ "epoch": epoch, "val_accuracy": accuracy, "val_loss": loss }));
+                let best = run.best.map(
+                    |(epoch, accuracy, loss)| json!({ "epoch": epoch, "val_accuracy": accuracy, "val_loss": loss }),
+                );
                 text::json(&json!({ "schema": 1, "run": run.name, "epochs": run.epochs, "best": best,
                     "seconds": run.seconds, "settings": run.settings }));
             }
@@ -65,14 +67,21 @@ fn row(run: &Run, differing: &[String]) -> Vec<String> {
         ),
         None => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
     };
-    vec![run.name.clone(), run.epochs.to_string(), accuracy, loss, epoch, text::duration(run.seconds), settings.join(" ")]
+    vec![
+        run.name.clone(),
+        run.epochs.to_string(),
+        accuracy,
+        loss,
+        epoch,
+        text::duration(run.seconds),
+        settings.join(" "),
+    ]
 }
 
 /// What a run's files tell; a run that has only just begun, or is damaged, tells less.
 fn read(path: &Path) -> Run {
     let settings = Settings::read_layer(&path.join(run_folder::ARGS)).unwrap_or_default();
-    let mut run =
-        Run { name: path.display().to_string(), epochs: 0, best: None, seconds: 0.0, settings };
+    let mut run = Run { name: path.display().to_string(), epochs: 0, best: None, seconds: 0.0, settings };
     let Ok(mut metrics) = csv::Reader::from_path(path.join(run_folder::METRICS)) else { return run };
     let Ok(header) = metrics.headers().cloned() else { return run };
     let column = |name: &str| header.iter().position(|title| title == name);

@@ -320,8 +320,12 @@ fn held_out(opened: &Opened, outcome: &Outcome, globals: &Globals) -> Result<(Sp
     if let (Split::Val, Some(val)) = (split, &outcome.val) {
         return Ok((split, val.clone()));
     }
-    let options =
-        EvaluateOptions { device: device(globals), batch_size: 64, workers: settings.workers, skip_bad: settings.skip_bad };
+    let options = EvaluateOptions {
+        device: device(globals),
+        batch_size: 64,
+        workers: settings.workers,
+        skip_bad: settings.skip_bad,
+    };
     Ok((split, train::evaluate(&opened.model, data, split, &options)?))
 }
 

@@ -95,7 +95,13 @@ impl Val {
     }
 
     /// The contact sheet, where there are mistakes and a place for it.
-    fn draw_mistakes(&self, evaluation: &Evaluation, data: &Dataset, split: Split, opened: &Opened) -> Result<Option<PathBuf>> {
+    fn draw_mistakes(
+        &self,
+        evaluation: &Evaluation,
+        data: &Dataset,
+        split: Split,
+        opened: &Opened,
+    ) -> Result<Option<PathBuf>> {
         let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{split}.png")));
         let Some(path) = self.mistakes.clone().or(in_run) else { return Ok(None) };
         let worst = evaluation.worst(WORST);
@@ -120,12 +126,20 @@ fn answer(prediction: &Prediction) -> (usize, f32) {
     prediction.top.first().map_or((0, f32::NAN), |(class, probability)| (*class as usize, *probability))
 }
 
-fn write_predictions(path: &Path, evaluation: &Evaluation, data: &Dataset, split: Split, opened: &Opened) -> Result<()> {
+fn write_predictions(
+    path: &Path,
+    evaluation: &Evaluation,
+    data: &Dataset,
+    split: Split,
+    opened: &Opened,
+) -> Result<()> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let targets = &opened.model.targets;
     let header: Vec<String> = match targets.is_empty() {
         true => ["image", "class", "answer", "probability", "right", "loss"].map(str::to_owned).to_vec(),
-        false => std::iter::once("image".to_owned()).chain(targets.iter().flat_map(|name| [name.clone(), format!("{name}_predicted")])).collect(),
+        false => std::iter::once("image".to_owned())
+            .chain(targets.iter().flat_map(|name| [name.clone(), format!("{name}_predicted")]))
+            .collect(),
     };
     let failed = |error: csv::Error| Error::new(format!("{}: {error}", path.display()));
     table.write_record(&header).map_err(failed)?;
@@ -134,7 +148,12 @@ fn write_predictions(path: &Path, evaluation: &Evaluation, data: &Dataset, split
         if targets.is_empty() {
             let (class, probability) = answer(prediction);
             row.push(opened.class(prediction.truth.unwrap_or(0) as usize));
-            row.extend([opened.class(class), probability.to_string(), prediction.is_right().to_string(), prediction.loss.to_string()]);
+            row.extend([
+                opened.class(class),
+                probability.to_string(),
+                prediction.is_right().to_string(),
+                prediction.loss.to_string(),
+            ]);
         } else {
             let both = data.target(split, prediction.position).iter().zip(&prediction.values);
             row.extend(both.flat_map(|(target, value)| [target.to_string(), value.to_string()]));
