@@ -9,7 +9,12 @@
 //! lanes by a fixed tree of 16 virtual lanes.
 
 // Tiles are small arrays of registers: indices say which, iterators would hide it.
-#![allow(clippy::needless_range_loop)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::excessive_precision,
+    clippy::type_complexity,
+    clippy::wrong_self_convention
+)]
 
 pub mod arena;
 pub mod conv;

@@ -1,3 +1,5 @@
+#![allow(clippy::manual_clamp)] // written out: what happens to NaN is the point
+
 //! Every fast kernel on every instruction set against the `f64` reference, and the rules about equal bits.
 
 use proptest::prelude::*;

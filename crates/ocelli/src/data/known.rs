@@ -263,7 +263,7 @@ fn idx_items(images: super::Idx, labels: super::Idx, name: String, split: Split)
 
 fn block_items(block: Block, labels: &[u8], split: Split) -> impl Iterator<Item = Item> + use<> {
     let block = Arc::new(block);
-    labels.to_vec().into_iter().enumerate().map(move |(index, label)| Item {
+    labels.iter().copied().enumerate().map(move |(index, label)| Item {
         source: Source::Memory(Arc::clone(&block), index),
         label: label.into(),
         targets: Vec::new(),

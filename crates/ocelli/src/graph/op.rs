@@ -382,8 +382,8 @@ pub fn conv_shape(x: &Type, weight: &Type, window: &Window, groups: usize) -> Re
     let w = weight.sizes(1);
     let fits = w.len() == 4
         && groups > 0
-        && channels % groups == 0
-        && w[0] % groups == 0
+        && channels.is_multiple_of(groups)
+        && w[0].is_multiple_of(groups)
         && w[1] == channels / groups
         && [w[2], w[3]] == window.kernel;
     if !fits {

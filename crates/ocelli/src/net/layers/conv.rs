@@ -69,7 +69,7 @@ impl Conv {
 
 impl LayerKind for Conv {
     fn check(&self) -> Result<()> {
-        if self.filters % self.groups == 0 {
+        if self.filters.is_multiple_of(self.groups) {
             return Ok(());
         }
         Err(Error::new(format!("{} filters do not divide into {} groups", self.filters, self.groups))
