@@ -44,7 +44,7 @@ fn paddings_and_strides_of_the_lecture() {
     assert_eq!(rows(&["--padding", "valid"])[0], serde_json::json!([1.0, 0.0, -1.0]));
     assert_eq!(rows(&["--padding", "same"])[3], serde_json::json!([1.0, 0.0, 0.0, 1.0]));
     assert_eq!(rows(&["--padding", "full"])[4], serde_json::json!([0.0, 1.0, 0.0, 0.0, 1.0]));
-    let seven = vec!["1 2 3 4 5 6 7"; 7].join(";");
+    let seven = ["1 2 3 4 5 6 7"; 7].join(";");
     let text = good(here(), &["conv", "--input", &seven, "--filter", "identity", "--stride", "3"]);
     assert!(text.contains("(7 - 3 + 2*0)/3 + 1 = 2.33, rounded down to 2; 1 row never seen"), "{text}");
 }

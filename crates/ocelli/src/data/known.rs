@@ -263,7 +263,8 @@ fn idx_items(images: super::Idx, labels: super::Idx, name: String, split: Split)
 
 fn block_items(block: Block, labels: &[u8], split: Split) -> impl Iterator<Item = Item> + use<> {
     let block = Arc::new(block);
-    labels.iter().copied().enumerate().map(move |(index, label)| Item {
+    #[allow(clippy::unnecessary_to_owned)] // the iterator outlives the slice
+    labels.to_vec().into_iter().enumerate().map(move |(index, label)| Item {
         source: Source::Memory(Arc::clone(&block), index),
         label: label.into(),
         targets: Vec::new(),

@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(formula([7, 7], &stride(2), 0), "(7 - 3 + 2*0)/2 + 1 = 3");
         assert_eq!(formula([7, 7], &stride(3), 0), "(7 - 3 + 2*0)/3 + 1 = 2.33, rounded down to 2");
         assert_eq!([1, 2, 3].map(|s| never_seen([7, 7], &stride(s), 1)), [0, 0, 1]);
-        let (input, filter) = (planes(&vec!["1 1 1 1 1 1 1"; 7].join(";")), planes("1 1 1;1 1 1;1 1 1"));
+        let (input, filter) = (planes(&["1 1 1 1 1 1 1"; 7].join(";")), planes("1 1 1;1 1 1;1 1 1"));
         assert_eq!(work(&input, &filter, 0.0, &stride(3)).unwrap().output, planes("9 9;9 9"));
     }
 
