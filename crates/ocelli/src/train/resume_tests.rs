@@ -207,6 +207,29 @@ fn going_on_refuses_other_data_damaged_and_newer_files() {
 }
 
 #[test]
+fn a_checkpoint_of_another_arithmetic_is_taken_with_a_warning() {
+    let world = bits_world();
+    let run = world.path().join("run");
+    start(&settings(world.path(), "max_steps = 4"), &run, 2, None).unwrap();
+    let (tensors, text) = crate::formats::weights::read(&run.join(CHECKPOINT)).unwrap();
+    let text = text.unwrap();
+    assert!(text.contains("numerics = 1\n"));
+    let older = text.replace("numerics = 1\n", "numerics = 0\n");
+    let tensors = tensors.iter().map(|(name, tensor)| (name.as_str().into(), tensor));
+    crate::formats::weights::write(&run.join(CHECKPOINT), tensors, &older).unwrap();
+    let mut told = Vec::new();
+    let mut listener = |event: &Event| {
+        if let Event::Warning { what, .. } = event {
+            told.push(what.clone());
+        }
+        Ok(())
+    };
+    let audience = Audience { listeners: vec![&mut listener], interrupt: &AtomicBool::new(false) };
+    resume(&run.to_string_lossy(), Table::new(), &Place::default(), audience).unwrap();
+    assert_eq!(told, ["the checkpoint is of numerics version 0, this ocelli has 1"]);
+}
+
+#[test]
 fn weights_to_start_from_must_fit_and_are_used() {
     let world = bits_world();
     let first = world.path().join("first");
