@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Times ocelli, PyTorch (both memory layouts) and ONNX Runtime side by side on the CPU and writes BENCHMARKS.md's table.
+
+    scripts/peers.sh                                                     once: the Python environment
+    cargo build --release
+    ~/.cache/ocelli-peers/bin/python scripts/compare.py [--threads 2] [--only lenet5,vgg16] [--mode infer|train]
+                                                        [--rounds 3] [--write]
+
+All sides take turns in one sitting: a round times each of them once, and a figure is the median of the rounds, each of
+which is the median of samples of at least 50 ms. Inputs are random float32 in NCHW for ocelli and ONNX Runtime. Training
+is forward, softmax cross-entropy, backward and SGD (0.01, momentum 0.9, weight decay 5e-4) in training mode. Prints a JSON
+line for each figure; --write puts the table between the markers of BENCHMARKS.md. Quote ratios, on a quiet machine.
+"""
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import onnxruntime
+import torch
+import torchvision
+from torch import nn
+
+warnings.filterwarnings("ignore")
+ROOT = Path(__file__).resolve().parent.parent
+MARKERS = ("<!-- compare: begin -->", "<!-- compare: end -->")
+
+
+def lenet5():
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+
+
+def convnetjs_cifar10():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 20, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(20, 20, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(320, 10))
+
+
+def alexnet(groups):
+    """Pool, then norm, as lectures draw it; groups = 2 is the two-GPU one, whose order costs the same."""
+    def lrn():
+        return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 11, 4), nn.ReLU(), nn.MaxPool2d(3, 2), lrn(),
+        nn.Conv2d(96, 256, 5, padding=2, groups=groups), nn.ReLU(), nn.MaxPool2d(3, 2), lrn(),
+        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=groups), nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=groups), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 1000))
+
+
+# name: (constructor, picture, classes, training batch, inference batches)
+NETS = {
+    "lenet5": (lenet5, (1, 28, 28), 10, 64, (1, 64)),
+    "convnetjs-cifar10": (convnetjs_cifar10, (3, 32, 32), 10, 64, (1, 64)),
+    "alexnet-slide": (lambda: alexnet(1), (3, 227, 227), 1000, 32, (1, 32)),
+    "alexnet-2012-2gpu": (lambda: alexnet(2), (3, 227, 227), 1000, 32, (1, 32)),
+    "vgg16": (torchvision.models.vgg16, (3, 224, 224), 1000, 8, (1, 8)),
+    "resnet18": (torchvision.models.resnet18, (3, 224, 224), 1000, 16, (1, 16)),
+    "mobilenet_v2": (torchvision.models.mobilenet_v2, (3, 224, 224), 1000, 16, (1, 16)),
+}
+
+
+def median_ms(step, repeats=5):
+    begin, rounds = time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - begin < 0.5:  # warm-up
+        step()
+        rounds += 1
+    each = max(1, round(0.05 / ((time.perf_counter() - begin) / rounds)))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        for _ in range(each):
+            step()
+        times.append((time.perf_counter() - begin) / each)
+    return statistics.median(times) * 1e3
+
+
+def pytorch(name, mode, batch, layout):
+    build, picture, classes, *_ = NETS[name]
+    torch.manual_seed(0)
+    model = build().to(memory_format=layout)
+    x = torch.randn(batch, *picture).contiguous(memory_format=layout)
+    if mode == "infer":
+        model.eval()
+        with torch.inference_mode():
+            return median_ms(lambda: model(x))
+    y = torch.randint(0, classes, (batch,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+    def step():
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return median_ms(step)
+
+
+def ort(name, batch, threads):
+    build, picture, *_ = NETS[name]
+    torch.manual_seed(0)
+    model, x = build().eval(), torch.randn(batch, *picture)
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        torch.onnx.export(model, x, file.name, dynamo=False, input_names=["x"], output_names=["y"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+    feed = {"x": x.numpy()}
+    return median_ms(lambda: session.run(None, feed))
+
+
+def ocelli(name, mode, batch, threads):
+    command = [ROOT / "target/release/ocelli", "bench", name, "--mode", mode, "--batch", batch, "--threads", threads, "--json"]
+    out = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+    return json.loads(out.splitlines()[-1])["median_ms"]
+
+
+def measure(name, mode, batch, args):
+    """Medians over the rounds, by who ran."""
+    sides = {
+        "ocelli": lambda: ocelli(name, mode, batch, args.threads),
+        "PyTorch NCHW": lambda: pytorch(name, mode, batch, torch.contiguous_format),
+        "PyTorch NHWC": lambda: pytorch(name, mode, batch, torch.channels_last),
+    }
+    if mode == "infer":
+        sides["ONNX Runtime"] = lambda: ort(name, batch, args.threads)
+    times = {side: [] for side in sides}
+    for _ in range(args.rounds):
+        for side, run in sides.items():
+            times[side].append(run())
+    result = {side: statistics.median(values) for side, values in times.items()}
+    for side, ms in result.items():
+        print(json.dumps({"peer": side, "net": name, "mode": mode, "batch": batch, "threads": args.threads,
+                          "median_ms": round(ms, 3), "images_per_s": round(batch / ms * 1e3, 1)}), flush=True)
+    return result
+
+
+def show(ms):
+    return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+
+
+def table(rows, args):
+    cpu = next((line.split(":", 1)[1].strip() for line in subprocess.run(["lscpu"], capture_output=True, text=True).stdout.splitlines()
+                if line.startswith("Model name")), platform.processor())
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    compiler = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
+    lines = [
+        f"{datetime.date.today()}, commit {commit}, {cpu}, {args.threads} threads, {platform.system()} {platform.machine()}, "
+        f"rustc {compiler}, PyTorch {torch.__version__.split('+')[0]}, ONNX Runtime {onnxruntime.__version__}; "
+        f"milliseconds, median of {args.rounds} rounds taken in turn. The last column is ocelli's time against the fastest "
+        "other: below 1 ocelli is ahead, **bold** where it is behind.", "",
+        "| network | mode | batch | ocelli | PyTorch NCHW | PyTorch NHWC | ONNX Runtime | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, mode, batch, result in rows:
+        ratio = result["ocelli"] / min(ms for side, ms in result.items() if side != "ocelli")
+        cells = [show(result[side]) if side in result else "" for side in ("ocelli", "PyTorch NCHW", "PyTorch NHWC", "ONNX Runtime")]
+        shown = f"{ratio:.2f}" if ratio <= 1 else f"**{ratio:.2f}**"
+        lines.append(f"| {name} | {mode} | {batch} | {' | '.join(cells)} | {shown} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default=",".join(NETS))
+    parser.add_argument("--mode", choices=("infer", "train"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for name in args.only.split(","):
+        *_, train_batch, infer_batches = NETS[name]
+        work = [("train", train_batch)] + [("infer", batch) for batch in infer_batches]
+        for mode, batch in work:
+            if args.mode in (None, mode):
+                rows.append((name, mode, batch, measure(name, mode, batch, args)))
+    text = table(rows, args)
+    print(text)
+    if args.write:
+        path = ROOT / "BENCHMARKS.md"
+        before, _, rest = path.read_text().partition(MARKERS[0])
+        _, _, after = rest.partition(MARKERS[1])
+        path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()
