@@ -139,6 +139,18 @@ impl Window {
         let last = (padded.div_euclid(stride) + 1).clamp(first, (outputs as isize).max(first));
         first as usize..last as usize
     }
+
+    /// Moves [`Window::meeting`] from a position to the next one, without divisions.
+    #[inline(always)]
+    pub(crate) fn move_on(&self, axis: usize, i: usize, outputs: usize, meeting: &mut std::ops::Range<usize>) {
+        let (stride, padded) = (self.stride[axis], i as isize + self.padding[axis]);
+        while meeting.end < outputs && (meeting.end * stride) as isize <= padded {
+            meeting.end += 1;
+        }
+        while meeting.start < meeting.end && (meeting.start * stride + self.kernel[axis]) as isize <= padded {
+            meeting.start += 1;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +179,9 @@ mod pool_tests {
         {
             let window = Window { stride: [stride; 2], padding: [padding; 4], ..Window::new([kernel; 2]) };
             let outputs = window.output([size; 2]).unwrap()[0];
+            let mut moved = 0..0;
             for i in 0..size {
+                window.move_on(0, i, outputs, &mut moved);
                 let expect: Vec<usize> = (0..outputs)
                     .filter(|&o| {
                         let (taps, first) = window.taps(0, o, size);
@@ -175,6 +189,7 @@ mod pool_tests {
                     })
                     .collect();
                 assert_eq!(window.meeting(0, i, outputs).collect::<Vec<_>>(), expect, "{window:?} {i}");
+                assert_eq!(moved.clone().collect::<Vec<_>>(), expect, "{window:?} {i}");
             }
         }
     }

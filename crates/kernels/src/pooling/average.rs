@@ -108,8 +108,9 @@ impl Kernel for Backward<'_> {
         for row in self.rows {
             let (sample, iy) = (row / h, row % h);
             let oys = window.meeting(0, iy, oh);
+            let mut oxs = 0..0;
             for ix in 0..w {
-                let oxs = window.meeting(1, ix, ow);
+                window.move_on(1, ix, ow, &mut oxs);
                 // SAFETY: this pixel belongs to this task alone.
                 let dx = unsafe {
                     to.part(sample * to_strides[0] + (iy * w + ix) * to_strides[1], shape.channels).as_mut_ptr()

@@ -197,8 +197,9 @@ impl<const BYTES: usize> Kernel for BackwardRows<'_, BYTES> {
         for row in self.rows {
             let (sample, iy) = (row / h, row % h);
             let oys = window.meeting(0, iy, oh);
+            let mut oxs = 0..0;
             for ix in 0..w {
-                let oxs = window.meeting(1, ix, ow);
+                window.move_on(1, ix, ow, &mut oxs);
                 // SAFETY: this pixel belongs to this task alone.
                 let dx = unsafe { b.dx.part(sample * b.dx_strides[0] + (iy * w + ix) * b.dx_strides[1], channels) };
                 dx.fill(0.0);
