@@ -26,7 +26,6 @@ struct Run {
     epochs: u64,
     steps: u64,
     steps_per_epoch: u64,
-    first_step: u64,
     seen: u64,
     images: u64,
     began: Option<Instant>,
@@ -69,7 +68,6 @@ impl Progress {
             epochs: settings.epochs,
             steps: settings.max_steps.map_or(steps, |most| most.min(steps)),
             steps_per_epoch: started.steps_per_epoch,
-            first_step: started.resumed_at.unwrap_or(0),
             ..Run::default()
         };
         let parameters = text::count(started.net.parameter_count());

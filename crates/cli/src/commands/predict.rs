@@ -4,7 +4,6 @@ use crate::arguments::Globals;
 use crate::models::{Opened, prepare};
 use crate::text;
 use clap::Args;
-use ocelli::data::Picture;
 use ocelli::error::{Error, Result};
 use ocelli::exec::Inference;
 use ocelli::explain::look::{self, Look};
