@@ -63,7 +63,11 @@ pub fn parse_csv(bytes: &[u8]) -> Result<List> {
             ))
             .advice("Save the list as CSV with commas, in UTF-8.")
         })?;
-        let line = record.position().map_or(0, csv::Position::line);
+        // The reader counts from where it passed over empty lines.
+        let line = record.position().map_or(0, |at| {
+            let empty = bytes[at.byte() as usize..].iter().take_while(|byte| b"\r\n".contains(byte));
+            at.line() + empty.filter(|&&byte| byte == b'\n').count() as u64
+        });
         let Some(columns) = &columns else {
             let (head, is_head) = heading(&record)?;
             let has_label = head.iter().any(|column| matches!(column, Column::Label));

@@ -24,6 +24,8 @@ pub struct Batch {
     pub targets: Vec<f32>,
     /// Positions in the split.
     pub indices: Vec<usize>,
+    /// Pictures that could not be read and were left out.
+    pub skipped: Vec<Error>,
 }
 
 /// How training batches are made.
@@ -112,7 +114,7 @@ impl Loader {
         let job = Job {
             pictures: Arc::clone(pictures),
             preparation: preparation.clone(),
-            scale: Pictures::scale(preparation),
+            scale: Scale::new(preparation),
             batch_size: options.batch_size,
             seed: options.seed,
             shuffle: options.shuffle,
@@ -177,24 +179,38 @@ impl Job {
 
     fn batch(&self, order: &[usize], batch: usize, epoch: u64) -> Result<Batch> {
         let start = batch * self.batch_size;
-        let indices = order[start..order.len().min(start + self.batch_size)].to_vec();
+        let positions = &order[start..order.len().min(start + self.batch_size)];
         let (size, canvas) = (self.preparation.size, self.pictures.canvas);
         let length = self.preparation.channels * size[0] * size[1];
         let (data, split) = (&self.pictures.data, self.pictures.split);
-        let mut batch = Batch { n: indices.len(), images: vec![0.0; indices.len() * length], ..Batch::default() };
-        for (&position, out) in indices.iter().zip(batch.images.chunks_exact_mut(length)) {
+        let mut batch = Batch { images: vec![0.0; positions.len() * length], ..Batch::default() };
+        for &position in positions {
+            let bytes = match self.pictures.bytes(position) {
+                Ok(bytes) => bytes,
+                Err(error) if self.pictures.skip_bad => {
+                    batch.skipped.push(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let window = match &self.augment {
                 Some(augment) => augment.window(&self.preparation, self.seed, epoch, position as u64),
                 None => Window::centre(canvas, size),
             };
-            self.scale.write(&self.pictures.bytes(position)?, canvas, window, size, out);
+            self.scale.write(&bytes, canvas, window, size, &mut batch.images[batch.n * length..][..length]);
+            batch.n += 1;
+            batch.indices.push(position);
             if data.is_regression() {
                 batch.targets.extend(data.target(split, position));
             } else {
                 batch.labels.push(data.label(split, position));
             }
         }
-        Ok(Batch { indices, ..batch })
+        batch.images.truncate(batch.n * length);
+        match batch.skipped.first() {
+            Some(error) if batch.n == 0 => Err(error.clone().at("no picture of a batch can be read; the first")),
+            _ => Ok(batch),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::super::{Dataset, OpenOptions, Resize, open};
+use super::super::{Dataset, LoadOptions, OpenOptions, Resize, open};
 use super::*;
 
 fn digits() -> Arc<Dataset> {
@@ -9,7 +9,9 @@ fn loader(augment: &str, workers: usize, shuffle: bool) -> Loader {
     let augment: Augment = augment.parse().unwrap();
     let data = digits();
     let preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment).unwrap();
-    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let pictures = Arc::new(
+        Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
+    );
     let options = TrainingOptions { batch_size: 64, seed: 5, shuffle, augment, workers };
     Loader::training(&pictures, &preparation, &options).unwrap()
 }
@@ -71,7 +73,9 @@ fn a_batch_of_nothing_or_of_more_than_there_is_is_refused() {
     let data = digits();
     let augment = Augment::default();
     let preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment).unwrap();
-    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let pictures = Arc::new(
+        Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
+    );
     let with = |batch_size| {
         let options = TrainingOptions { batch_size, ..Default::default() };
         Loader::training(&pictures, &preparation, &options).map(|_| ()).unwrap_err()
@@ -88,7 +92,9 @@ fn evaluation_ignores_augmentation_and_takes_the_centre() {
     let augment: Augment = "flip,crop:0".parse().unwrap();
     let preparation = Preparation::for_data(&data, [24, 24], 1, Resize::Crop, &augment).unwrap();
     assert_eq!(preparation.cover, [28, 28], "windows of 24 x 24 are cut from the digits as they are");
-    let pictures = Arc::new(Pictures::load(&data, Split::Val, &preparation, &augment, 2, false).unwrap());
+    let pictures = Arc::new(
+        Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
+    );
     let batch = &epoch(&Loader::evaluation(&pictures, &preparation, 10, 1).unwrap(), 0, 0)[0];
     let pixels = data.picture(Split::Val, 0).unwrap().pixels;
     for y in 0..24 {

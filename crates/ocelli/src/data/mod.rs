@@ -1,14 +1,14 @@
 //! Pictures and labels: sources, decoding, preparation, augmentation, and the loader that makes batches of them.
 //!
 //! ```no_run
-//! use ocelli::data::{self, Augment, Loader, OpenOptions, Pictures, Preparation, Resize, Split, TrainingOptions};
+//! use ocelli::data::{self, Augment, LoadOptions, Loader, OpenOptions, Pictures, Preparation, Resize, Split, TrainingOptions};
 //! use std::sync::Arc;
 //!
 //! # fn main() -> ocelli::Result<()> {
 //! let data = Arc::new(data::open("mnist-10k", &OpenOptions::default())?);
 //! let augment = Augment::default();
 //! let mut preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment)?;
-//! let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &augment, 2, false)?);
+//! let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, ..Default::default() })?);
 //! (preparation.mean, preparation.std) = pictures.statistics(2)?;
 //! let loader = Loader::training(&pictures, &preparation, &TrainingOptions { batch_size: 64, ..Default::default() })?;
 //! for batch in loader.epoch(0, 0) {
@@ -44,5 +44,5 @@ pub use known::{KNOWN, Known, default_data_dir, known};
 pub use list::{List, Row, parse_csv};
 pub use loader::{Batch, Batches, Loader, TrainingOptions};
 pub use picture::Picture;
-pub use pictures::Pictures;
+pub use pictures::{LoadOptions, Pictures};
 pub use prepare::{Preparation, Resize};

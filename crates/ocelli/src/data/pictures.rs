@@ -1,7 +1,6 @@
 //! The pictures of a split, ready to be cut and scaled: decoded once and kept where they fit into memory.
 
-use super::prepare::{Preparation, Scale};
-use super::{Augment, Dataset, Split};
+use super::{Augment, Dataset, Preparation, Split};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -9,6 +8,23 @@ use std::sync::Arc;
 const KEEP: usize = 512 << 20;
 /// The mean and standard deviation of sets that are not kept are measured on at most this many pictures.
 const MEASURE: usize = 4096;
+
+/// How the pictures of a split are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// The augmentation that they are for; it decides the size that is kept.
+    pub augment: Augment,
+    /// Threads.
+    pub workers: usize,
+    /// Leaves out pictures that cannot be read.
+    pub skip_bad: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions { augment: Augment::default(), workers: 1, skip_bad: false }
+    }
+}
 
 /// The pictures of a split at the size that augmentation cuts its windows from, as bytes.
 #[derive(Debug)]
@@ -18,6 +34,7 @@ pub struct Pictures {
     pub(super) canvas: [usize; 2],
     geometry: Preparation,
     kept: Option<Vec<u8>>,
+    pub(super) skip_bad: bool,
     /// Positions in the split of the pictures that can be read.
     pub(super) usable: Vec<usize>,
     /// Pictures that cannot be read and were left out, in the order of the split.
@@ -25,11 +42,11 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// Prepares the pictures of a split on `workers` threads. Sets of at most 512 MiB of prepared pictures are decoded
-    /// here, once; of larger ones only the heads are read here.
+    /// Prepares the pictures of a split. Sets of at most 512 MiB of prepared pictures are decoded here, once; of larger
+    /// ones only the heads are read here, and a picture that turns out damaged later is an error of its batch, or missing
+    /// from it with `skip_bad`.
     ///
-    /// `preparation` gives the geometry, its mean and standard deviation are not used. `skip_bad` leaves out pictures that
-    /// cannot be read.
+    /// `preparation` gives the geometry; its mean and standard deviation are not used.
     ///
     /// # Errors
     /// The split is empty; a picture cannot be read and `skip_bad` is false; none can be read.
@@ -37,10 +54,20 @@ impl Pictures {
         data: &Arc<Dataset>,
         split: Split,
         preparation: &Preparation,
-        augment: &Augment,
-        workers: usize,
-        skip_bad: bool,
+        options: &LoadOptions,
     ) -> Result<Pictures> {
+        Pictures::load_keeping(data, split, preparation, options, KEEP)
+    }
+
+    /// As [`Pictures::load`], keeping at most `keep` bytes.
+    fn load_keeping(
+        data: &Arc<Dataset>,
+        split: Split,
+        preparation: &Preparation,
+        options: &LoadOptions,
+        keep: usize,
+    ) -> Result<Pictures> {
+        let &LoadOptions { augment, workers, skip_bad } = options;
         let n = data.len(split);
         if n == 0 {
             return Err(Error::new(format!("{}: the {split} split has no pictures", data.name)).advice(match split {
@@ -48,7 +75,7 @@ impl Pictures {
                 _ => "Check the folders with: ocelli data info DATA",
             }));
         }
-        let canvas = preparation.canvas_size(augment);
+        let canvas = preparation.canvas_size(&augment);
         let length = canvas[0] * canvas[1] * preparation.channels;
         let mut pictures = Pictures {
             data: Arc::clone(data),
@@ -56,10 +83,11 @@ impl Pictures {
             canvas,
             geometry: preparation.clone(),
             kept: None,
+            skip_bad,
             usable: (0..n).collect(),
             skipped: Vec::new(),
         };
-        let bad = if n.checked_mul(length).is_some_and(|bytes| bytes <= KEEP) {
+        let bad = if n.checked_mul(length).is_some_and(|bytes| bytes <= keep) {
             let mut kept = vec![0; n * length];
             let mut jobs: Vec<(usize, &mut [u8])> = kept.chunks_exact_mut(length).enumerate().collect();
             let bad = in_parallel(&mut jobs, workers, |(position, target)| {
@@ -144,11 +172,6 @@ impl Pictures {
             Some(kept) => Ok(kept[position * length..][..length].into()),
             None => Ok(self.decode(position)?.into()),
         }
-    }
-
-    /// The number table for these pictures.
-    pub(super) fn scale(preparation: &Preparation) -> Scale {
-        Scale::new(preparation)
     }
 
     fn decode(&self, position: usize) -> Result<Vec<u8>> {

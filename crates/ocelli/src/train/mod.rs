@@ -32,7 +32,7 @@ use logs::Logs;
 use run::Run;
 use setup::Task;
 
-use crate::data::{self, Augment, Dataset, Loader, Pictures, Split};
+use crate::data::{self, Dataset, LoadOptions, Loader, Pictures, Split};
 use crate::exec::{Device, Inference, Training};
 use crate::formats::run_folder::{ARGS, BEST, CLASSES, CONFUSION, CURVES, METRICS, NET, RunFolder, SPLIT};
 use crate::formats::write_atomically;
@@ -215,8 +215,8 @@ pub fn evaluate(model: &Model, mut data: Dataset, split: Split, options: &Evalua
     data.match_classes(&model.classes)?;
     let net = model.resolve()?;
     let (preparation, workers) = (&model.preparation, options.workers);
-    let none = Augment::default();
-    let pictures = Pictures::load(&Arc::new(data), split, preparation, &none, workers, options.skip_bad)?;
+    let load = LoadOptions { workers, skip_bad: options.skip_bad, ..Default::default() };
+    let pictures = Pictures::load(&Arc::new(data), split, preparation, &load)?;
     let loader = Loader::evaluation(&Arc::new(pictures), preparation, options.batch_size, workers)?;
     let mut inference = Inference::new(&net, &model.tensors, &options.device, options.batch_size)?;
     evaluate_with(&mut |images, n| inference.logits(images, n), &loader, net.classes, true)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::settings::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
-use crate::data::{self, Augment, Dataset, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
+use crate::data::{self, Dataset, LoadOptions, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
 use crate::model::{Model, expected, weights_path};
@@ -53,7 +53,7 @@ impl Task {
         };
 
         let preparation = Preparation::for_data(&data, size, channels, settings.resize, &augment)?;
-        let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &augment, workers, skip_bad)?);
+        let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, workers, skip_bad })?);
         let preparation = match (settings.mean.clone(), settings.std.clone()) {
             (Some(mean), Some(std)) => preparation.with_statistics(mean, std)?,
             (mean, std) => {
@@ -67,7 +67,8 @@ impl Task {
             &preparation,
             &TrainingOptions { batch_size, seed, shuffle, augment, workers },
         )?;
-        let chosen = Pictures::load(&data, Split::Val, &preparation, &Augment::default(), workers, skip_bad)?;
+        let plain = LoadOptions { workers, skip_bad, ..Default::default() };
+        let chosen = Pictures::load(&data, Split::Val, &preparation, &plain)?;
         let skipped: Vec<_> = pictures.skipped.iter().chain(&chosen.skipped).map(|error| error.what().into()).collect();
         let val = Loader::evaluation(&Arc::new(chosen), &preparation, batch_size, workers)?;
         let (classes, targets) = (data.classes.clone(), data.targets.clone());
