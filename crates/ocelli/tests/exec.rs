@@ -98,7 +98,7 @@ fn cpu_and_interpreter_agree_on_batch_norm() {
 
 fn batch(n: usize, key: u64) -> Batch {
     let labels = (0..n as u32).map(|i| (i * 7 + key as u32) % 4).collect();
-    Batch { n, images: noise(n * 297, key), labels, targets: vec![], indices: (0..n).collect() }
+    Batch { n, images: noise(n * 297, key), labels, targets: vec![], indices: (0..n).collect(), ..Batch::default() }
 }
 
 fn options(optimizer: Optimizer, clip: Option<f32>) -> TrainOptions {

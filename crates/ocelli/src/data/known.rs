@@ -233,7 +233,7 @@ impl Layout {
         for (split, path) in &self.cifar {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let cifar = read_cifar(path)?;
-            items.extend(block_items(Block { name, size: [32, 32, 3], pixels: cifar.pixels }, &cifar.labels, *split));
+            items.extend(block_items(Block { name, size: [32, 32, 3], pixels: cifar.pixels }, cifar.labels, *split));
         }
         let last = items.iter().map(|item| item.label as usize).max().unwrap_or(0);
         let classes = match classes {
@@ -258,13 +258,12 @@ fn idx_items(images: super::Idx, labels: super::Idx, name: String, split: Split)
         return Err(Error::new(format!("{n} pictures of {height} x {width} with {of_labels} labels"))
             .advice("The files do not belong together, or are empty: get them again."));
     }
-    Ok(block_items(Block { name, size: [height, width, 1], pixels: images.data }, &labels.data, split))
+    Ok(block_items(Block { name, size: [height, width, 1], pixels: images.data }, labels.data, split))
 }
 
-fn block_items(block: Block, labels: &[u8], split: Split) -> impl Iterator<Item = Item> + use<> {
+fn block_items(block: Block, labels: Vec<u8>, split: Split) -> impl Iterator<Item = Item> {
     let block = Arc::new(block);
-    #[allow(clippy::unnecessary_to_owned)] // the iterator outlives the slice
-    labels.to_vec().into_iter().enumerate().map(move |(index, label)| Item {
+    labels.into_iter().enumerate().map(move |(index, label)| Item {
         source: Source::Memory(Arc::clone(&block), index),
         label: label.into(),
         targets: Vec::new(),

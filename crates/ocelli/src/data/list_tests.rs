@@ -73,7 +73,7 @@ fn a_list_becomes_a_data_set_with_whole_groups() {
         for position in 0..data.len(split) {
             let number: usize = data.picture_name(split, position).trim_end_matches(".png").parse().unwrap();
             assert_eq!(*seen.entry(number / 4).or_insert(split), split, "person {}", number / 4);
-            assert_eq!(data.label(split, position), if number % 2 == 0 { 1 } else { 0 });
+            assert_eq!(data.label(split, position), u32::from(number.is_multiple_of(2)));
         }
     }
     std::fs::write(&path, text + "gone.png,old,nobody\n").unwrap();

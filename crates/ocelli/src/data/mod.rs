@@ -22,10 +22,12 @@
 //! resampled and measured with integers, and batches arrive in order whatever the number of workers.
 
 mod augment;
+mod check;
 mod cifar;
 mod dataset;
 mod decode;
 mod folder;
+mod get;
 mod idx;
 mod known;
 mod list;
@@ -36,6 +38,7 @@ mod prepare;
 mod split;
 
 pub use augment::Augment;
+pub use check::{ClassCount, Corrupt, Report, Twin, Twins, check};
 pub use cifar::{Cifar, parse_cifar};
 pub use dataset::{Dataset, OpenOptions, Source, Split, open};
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, read};

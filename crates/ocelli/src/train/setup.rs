@@ -53,7 +53,8 @@ impl Task {
         };
 
         let preparation = Preparation::for_data(&data, size, channels, settings.resize, &augment)?;
-        let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, workers, skip_bad })?);
+        let pictures =
+            Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, workers, skip_bad })?);
         let preparation = match (settings.mean.clone(), settings.std.clone()) {
             (Some(mean), Some(std)) => preparation.with_statistics(mean, std)?,
             (mean, std) => {
