@@ -15,7 +15,7 @@ fn batch(golden: &Golden, step: usize) -> Batch {
     let pixels = |i: usize| &golden.integers["images"][i * picture..(i + 1) * picture];
     let images = indices.iter().flat_map(|&i| pixels(i)).map(|&byte| (byte as f32 - 128.0) / 64.0).collect();
     let labels = indices.iter().map(|&i| labels[i] as u32).collect();
-    Batch { n: 8, images, labels, targets: vec![], indices }
+    Batch { n: 8, images, labels, indices, ..Batch::default() }
 }
 
 fn run(golden: &Golden, device: &Device, tolerance: f64) {
