@@ -44,6 +44,16 @@ impl Segments {
         Segments { height, images, rows, bands: height.div_ceil(rows) }
     }
 
+    /// Most pictures of a segment.
+    pub fn most_images(&self) -> usize {
+        self.images
+    }
+
+    /// Most rows of a segment in each of its pictures.
+    pub fn most_rows(&self) -> usize {
+        self.rows
+    }
+
     /// Most pixels of a segment.
     pub fn most_pixels(&self, width: usize) -> usize {
         self.images * self.rows * width
@@ -68,6 +78,8 @@ pub(crate) struct Reduction {
     pub most: usize,
     /// Values of scratch memory for each thread.
     pub scratch: usize,
+    /// Most chunks: they grow with the batch, so that the workspace of a batch holds any smaller one too.
+    most_chunks: usize,
     /// Units of a chunk, a power of two; chunks are summed side by side.
     chunk: usize,
 }
@@ -77,9 +89,9 @@ impl Reduction {
     pub fn new(segments: Segments, n: usize, parts: usize, most: usize, scratch: usize, wanted: usize) -> Reduction {
         let most = most.next_multiple_of(LANES);
         let units = segments.units(n);
-        let chunks = wanted.div_ceil(parts.max(1)).clamp(1, units.max(1));
-        let chunk = units.div_ceil(chunks).next_power_of_two();
-        Reduction { segments, n, parts, most, scratch: scratch.next_multiple_of(LANES), chunk }
+        let most_chunks = wanted.div_ceil(parts.max(1)).clamp(1, units.max(1));
+        let chunk = units.div_ceil(most_chunks).next_power_of_two();
+        Reduction { segments, n, parts, most, scratch: scratch.next_multiple_of(LANES), most_chunks, chunk }
     }
 
     fn chunks(&self) -> usize {
@@ -92,7 +104,7 @@ impl Reduction {
     }
 
     pub fn workspace_len(&self, threads: usize) -> usize {
-        let chunks = if self.chunks() > 1 { self.chunks() * self.parts * self.most } else { 0 };
+        let chunks = if self.most_chunks > 1 { self.most_chunks * self.parts * self.most } else { 0 };
         threads * (self.scratch + self.buffers() * self.most) + chunks
     }
 

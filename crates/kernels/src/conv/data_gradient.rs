@@ -28,6 +28,7 @@ impl DataGradient {
                 group: shape.group_filters() * shape.group_channels() * taps,
                 depth: shape.group_channels() * taps,
                 width: taps,
+                channels: shape.group_filters(),
             };
             Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
         };
@@ -63,7 +64,7 @@ impl DataGradient {
     pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, packed: &[f32], dx: PixelsMut, _workspace: &mut [f32]) {
         let plain = Epilogue::default();
         match &self.algorithm {
-            Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
+            Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx, &mut []),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
         }
     }
@@ -73,7 +74,7 @@ impl DataGradient {
 /// for each remainder of i by the stride the same kernel rows meet, and o moves on by one while i moves on by the stride.
 fn phases(shape: &ConvShape) -> Vec<Phase> {
     let window = &shape.window;
-    let [kh, kw] = window.kernel;
+    let kw = window.kernel[1];
     // The kernel elements that meet remainder `start`, with output offsets; in descending order, so that offsets ascend.
     let met = |axis: usize, start: usize| -> Vec<(isize, usize)> {
         let stride = window.stride[axis] as isize;
@@ -89,7 +90,6 @@ fn phases(shape: &ConvShape) -> Vec<Phase> {
                 .iter()
                 .flat_map(|&(y, r)| columns.iter().map(move |&(x, s)| Tap { at: [y, x], kernel: r * kw + s }));
             let taps: Vec<Tap> = taps.collect();
-            debug_assert!(taps.len() <= kh * kw);
             phases.push(Phase {
                 start: [row, column],
                 step: window.stride,

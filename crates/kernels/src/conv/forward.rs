@@ -2,6 +2,7 @@
 
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, Phase, Tap, WeightSteps};
+use super::padded::Padded;
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
 use crate::{Cpu, Isa};
@@ -22,14 +23,24 @@ impl Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
         } else {
-            let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
             let taps = shape.window.kernel[0] * shape.window.kernel[1];
             let weights = WeightSteps {
                 group: shape.group_filters() * shape.group_channels() * taps,
                 depth: taps,
                 width: shape.group_channels() * taps,
+                channels: shape.group_channels(),
             };
-            Algorithm::Indirect(Indirect::new(shape.input, shape.output(), groups, phases(shape), weights, isa))
+            let (mut phases, padded) = (phases(shape), Padded::new(shape));
+            let mut source = shape.input;
+            let mut groups = [shape.groups, shape.group_channels(), shape.group_filters()];
+            if let Some(padded) = &padded {
+                phases[0].taps = padded.taps();
+                source = padded.size();
+                groups[1] = padded.depth();
+            }
+            let mut plan = Indirect::new(source, shape.output(), groups, phases, weights, isa);
+            plan.padded = padded;
+            Algorithm::Indirect(plan)
         };
         Forward { algorithm }
     }
@@ -43,8 +54,11 @@ impl Forward {
     }
 
     /// Values of scratch memory that [`Forward::run`] needs.
-    pub fn workspace_len(&self, _batch: usize, _threads: usize) -> usize {
-        0
+    pub fn workspace_len(&self, _batch: usize, threads: usize) -> usize {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) => plan.workspace_len(threads),
+            Algorithm::Depthwise(_) => 0,
+        }
     }
 
     /// Packs weights `[filters, channels / groups, rows, columns]`.
@@ -69,10 +83,10 @@ impl Forward {
         packed: &[f32],
         epilogue: &Epilogue,
         y: PixelsMut,
-        _workspace: &mut [f32],
+        workspace: &mut [f32],
     ) {
         match &self.algorithm {
-            Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y),
+            Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
         }
     }

@@ -13,8 +13,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::padded::Padded;
 use super::tile::{self, MOST_PIXELS, Tile};
-use super::{Epilogue, Pixels, PixelsMut, check_pixels};
+use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::{Cpu, Isa};
@@ -23,11 +24,8 @@ use crate::{Cpu, Isa};
 const TABLE: usize = 2048;
 /// Source values that a task's tiles may touch per tap: 384 KB of the second-level cache.
 const SOURCE: usize = 96 << 10;
-/// Most values of a gathered pixel; a tile's buffer takes 12 times 4 KB of the stack.
-pub(super) const GATHERED: usize = 1024;
-/// With fewer source channels a tile's pixels are gathered first: jumping to a new address for each tap would cost as
-/// much as its few products. 11x11 3->96: 45 with a table, 106 with whole kernel rows (GFLOP/s of one core).
-pub(super) const FEW: usize = 12;
+/// Pixels of a task on a padded band.
+const BAND: usize = 384;
 
 /// An offset in the source, and which kernel element it multiplies.
 #[derive(Clone, Copy, Debug)]
@@ -43,17 +41,18 @@ pub(super) struct Phase {
     pub step: [usize; 2],
     pub count: [usize; 2],
     pub source_step: [usize; 2],
-    /// In the order of the sums; neighbours in a source row stand together.
+    /// In the order of the sums.
     pub taps: Vec<Tap>,
 }
 
-/// How packed weights are read from PyTorch's layout: element
-/// `group * group_step + depth * depth_step + width * width_step + tap`.
+/// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
+/// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WeightSteps {
     pub group: usize,
     pub depth: usize,
     pub width: usize,
+    pub channels: usize,
 }
 
 #[derive(Debug)]
@@ -67,6 +66,8 @@ pub(super) struct Indirect {
     pub width: usize,
     pub phases: Vec<Phase>,
     pub weights: WeightSteps,
+    /// Set where the source is a padded copy, made band by band.
+    pub padded: Option<Padded>,
     wide: bool,
     zeros: Vec<f32>,
 }
@@ -90,7 +91,7 @@ impl Indirect {
         isa: Isa,
     ) -> Indirect {
         let wide = isa == Isa::Avx512;
-        Indirect { source, target, groups, depth, width, phases, weights, wide, zeros: vec![0.0; depth] }
+        Indirect { source, target, groups, depth, width, phases, weights, padded: None, wide, zeros: vec![0.0; depth] }
     }
 
     fn padded_width(&self) -> usize {
@@ -128,7 +129,8 @@ impl Indirect {
             let first = group * self.weights.group + p * panel * self.weights.width;
             for d in 0..self.depth {
                 for (t, tap) in taps.iter().enumerate() {
-                    let from = first + d * self.weights.depth + tap.kernel;
+                    let steps = &self.weights;
+                    let from = first + d % steps.channels * steps.depth + d / steps.channels + tap.kernel;
                     let row = &mut out[(t * self.depth + d) * lanes..][..lanes];
                     row[valid..].fill(0.0);
                     let picked = weights[from..].iter().step_by(self.weights.width);
@@ -138,8 +140,19 @@ impl Indirect {
         });
     }
 
-    fn gathers(&self, phase: &Phase) -> bool {
-        self.depth < FEW && phase.taps.len() > 1 && phase.taps.len() * self.depth <= GATHERED
+    /// Tiles whose addresses fit the table and whose source rows fit the cache.
+    fn most_tiles(&self, phase: &Phase) -> usize {
+        let in_table = (TABLE / MOST_PIXELS / phase.taps.len().max(1)).max(1);
+        (SOURCE / MOST_PIXELS / self.depth).clamp(4, 32).min(in_table)
+    }
+
+    /// Output rows of a padded band.
+    fn band_rows(&self) -> usize {
+        (BAND / self.target[1]).clamp(1, self.target[0])
+    }
+
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        self.padded.as_ref().map_or(0, |padded| threads * padded.band_len(self.band_rows()))
     }
 
     /// Cuts a phase into tasks: blocks of pixels as large as caches and table allow, then, where that gives less than
@@ -148,8 +161,7 @@ impl Indirect {
         let pixels = n * phase.count[0] * phase.count[1];
         let mr = if self.wide { MOST_PIXELS } else { 6 };
         let tiles = pixels.div_ceil(mr);
-        let in_table = (TABLE / MOST_PIXELS / phase.taps.len().max(1)).max(1);
-        let most = (SOURCE / MOST_PIXELS / self.depth).clamp(4, 32).min(in_table);
+        let most = self.most_tiles(phase);
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let panels = self.panels();
         let blocks = tiles.div_ceil(most);
@@ -160,20 +172,53 @@ impl Indirect {
     }
 
     /// Computes all targets of `n` pictures.
-    pub fn run(&self, cpu: &Cpu, n: usize, source: Pixels, packed: &[f32], epilogue: &Epilogue, target: PixelsMut) {
-        let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        source: Pixels,
+        packed: &[f32],
+        epilogue: &Epilogue,
+        target: PixelsMut,
+        workspace: &mut [f32],
+    ) {
+        let target_size = n * self.target[0] * self.target[1];
         let width = self.groups * self.width;
-        check_pixels("source", source.data.len(), source.stride, source_size, self.groups * self.depth);
         check_pixels("target", target.data.len(), target.stride, target_size, width);
         if let Some(residual) = epilogue.residual {
             check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
         }
         assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let whole = Block {
+            plan: self,
+            phase: &self.phases[0],
+            source: source.data.as_ptr(),
+            source_stride: source.stride,
+            weights: packed,
+            bias: epilogue.bias,
+            residual: epilogue.residual,
+            activation: epilogue.activation,
+            target: target.data.as_mut_ptr(),
+            target_stride: target.stride,
+            pixels: 0..target_size,
+            panels: 0..self.panels(),
+        };
+        if let Some(padded) = &self.padded {
+            padded.check(n, &source);
+            self.run_bands(cpu, n, padded, source, &whole, workspace);
+        } else {
+            let source_size = n * self.source[0] * self.source[1];
+            check_pixels("source", source.data.len(), source.stride, source_size, self.groups * self.depth);
+            self.run_blocks(cpu, n, &whole);
+        }
+    }
+
+    fn run_blocks(&self, cpu: &Cpu, n: usize, whole: &Block) {
         let threads = cpu.pool().threads();
         let tasks_of = |split: &Split| split.blocks * split.panel_splits * self.groups;
         let tasks = self.phases.iter().map(|p| tasks_of(&self.split(p, n, threads))).sum();
-        let (target_stride, target) = (target.stride, Shares::new(target.data));
         cpu.pool().run(tasks, &|mut task| {
             for (index, phase) in self.phases.iter().enumerate() {
                 let split = self.split(phase, n, threads);
@@ -184,57 +229,112 @@ impl Indirect {
                 let (block, rest) = (task % split.blocks, task / split.blocks);
                 let (part, group) = (rest % split.panel_splits, rest / split.panel_splits);
                 let at = |part: usize| part * split.panels / split.panel_splits;
+                let first = group * self.width;
                 let block = Block {
-                    plan: self,
                     phase,
-                    source: &source.data[group * self.depth..],
-                    source_stride: source.stride,
-                    weights: &packed[group * self.phase_start(self.phases.len()) + self.phase_start(index)..],
-                    bias: epilogue.bias.map(|b| &b[group * self.width..][..self.width]),
-                    residual: epilogue.residual.map(|r| Pixels { data: &r.data[group * self.width..], ..r }),
-                    epilogue,
-                    target: target.pointer().wrapping_add(group * self.width),
-                    target_stride,
+                    source: whole.source.wrapping_add(group * self.depth),
+                    weights: &whole.weights[group * self.phase_start(self.phases.len()) + self.phase_start(index)..],
+                    bias: whole.bias.map(|b| &b[first..][..self.width]),
+                    residual: whole.residual.map(|r| Pixels { data: &r.data[first..], ..r }),
+                    target: whole.target.wrapping_add(first),
                     pixels: block * split.block..((block + 1) * split.block).min(split.pixels),
                     panels: at(part)..at(part + 1),
+                    ..whole.clone()
                 };
                 dispatch(cpu.isa(), block);
                 return;
             }
         });
     }
+
+    fn run_bands(&self, cpu: &Cpu, n: usize, padded: &Padded, x: Pixels, whole: &Block, workspace: &mut [f32]) {
+        let needed = self.workspace_len(cpu.pool().threads());
+        assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
+        let [height, width] = self.target;
+        let (rows, channels) = (self.band_rows(), padded.channels());
+        let (bands, len) = (height.div_ceil(rows), padded.band_len(rows));
+        let workspace = Shares::new(workspace);
+        cpu.pool().run_on(n * bands, &|task, thread| {
+            let (image, first) = (task / bands, task % bands * rows);
+            let rows = first..(first + rows).min(height);
+            // SAFETY: each thread has a part of its own.
+            let copy = unsafe { workspace.part(thread * len, len) }.as_mut_ptr();
+            // As if the whole padded batch were there, of which only the band is read.
+            let before = (image * self.source[0] + padded.seen(&rows).start) * self.source[1] * channels;
+            let block = Block {
+                source: copy.cast_const().wrapping_sub(before),
+                source_stride: channels,
+                pixels: (image * height + rows.start) * width..(image * height + rows.end) * width,
+                ..whole.clone()
+            };
+            dispatch(cpu.isa(), Band { padded, x, image, rows, copy, block });
+        });
+    }
 }
 
 /// A task: some pixels of a phase by some panels of a group.
+#[derive(Clone)]
 struct Block<'a> {
     plan: &'a Indirect,
     phase: &'a Phase,
-    source: &'a [f32],
+    source: *const f32,
     source_stride: usize,
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
     residual: Option<Pixels<'a>>,
-    epilogue: &'a Epilogue<'a>,
+    activation: Activation,
     target: *mut f32,
     target_stride: usize,
     pixels: Range<usize>,
     panels: Range<usize>,
 }
 
+// SAFETY: the pointers are shared by tasks that read the source and write different targets.
+unsafe impl Sync for Block<'_> {}
+
+/// A task on a padded band: copies the rows, then computes all panels.
+struct Band<'a> {
+    padded: &'a Padded,
+    x: Pixels<'a>,
+    image: usize,
+    rows: Range<usize>,
+    copy: *mut f32,
+    block: Block<'a>,
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let pixels = self.block.pixels.clone();
+        let most = self.block.plan.most_tiles(self.block.phase) * tile::pixels::<S>();
+        // SAFETY: `Indirect::run` checked that x, target, residual, bias and packed weights cover every pixel and
+        // channel; the copy has room for the band; tasks write different rows.
+        unsafe {
+            self.padded.copy(s, &self.x, self.image, self.padded.seen(&self.rows), self.copy);
+            for start in pixels.clone().step_by(most) {
+                self.block.pixels = start..(start + most).min(pixels.end);
+                self.block.in_place(s);
+            }
+        }
+    }
+}
+
 /// A position on a phase's grid, moved from pixel to pixel without divisions.
-pub(super) struct Cursor {
-    pub image: usize,
-    pub row: usize,
-    pub column: usize,
+struct Cursor {
+    image: usize,
+    row: usize,
+    column: usize,
 }
 
 impl Cursor {
-    pub fn new(phase: &Phase, pixel: usize) -> Cursor {
+    fn new(phase: &Phase, pixel: usize) -> Cursor {
         let [rows, columns] = phase.count;
         Cursor { image: pixel / (rows * columns), row: pixel / columns % rows, column: pixel % columns }
     }
     #[inline(always)]
-    pub fn advance(&mut self, phase: &Phase) {
+    fn advance(&mut self, phase: &Phase) {
         self.column += 1;
         if self.column == phase.count[1] {
             (self.column, self.row) = (0, self.row + 1);
@@ -252,13 +352,7 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: `Indirect::run` checked that source, target, residual, bias and packed weights cover every pixel and
         // channel of the plan; the blocks of different tasks write different pixels or channels.
-        unsafe {
-            if self.plan.gathers(self.phase) {
-                self.gathered(s);
-            } else {
-                self.in_place(s);
-            }
-        }
+        unsafe { self.in_place(s) }
     }
 }
 
@@ -291,8 +385,7 @@ impl Block<'_> {
                 targets[i * MOST_PIXELS + m].write(self.target_pixel(&at));
                 let row = (at.row * phase.source_step[0]) as isize;
                 let column = (at.column * phase.source_step[1]) as isize;
-                let image =
-                    self.source.as_ptr().wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
+                let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
                 for (t, tap) in taps.iter().enumerate() {
                     let (y, x) = (row + tap.at[0], column + tap.at[1]);
                     let inside = (y as usize) < height as usize && (x as usize) < width as usize;
@@ -312,37 +405,6 @@ impl Block<'_> {
                     // SAFETY: the tables were filled for `mr` pixels just now.
                     unsafe { self.product(s, p, mr, Tile { positions: taps.len(), depth: plan.depth, ..tile }) }
                 }
-            }
-        }
-    }
-
-    /// Copies the taps of a tile's pixels side by side first.
-    #[inline(always)]
-    unsafe fn gathered<S: Simd>(&self, s: S) {
-        let mr = tile::pixels::<S>();
-        let len = self.phase.taps.len() * self.plan.depth;
-        let mut buffer = [MaybeUninit::<f32>::uninit(); MOST_PIXELS * (GATHERED + LANES)];
-        let buffer = buffer.as_mut_ptr().cast::<f32>();
-        let mut rows = [std::ptr::null(); MOST_PIXELS];
-        let mut targets = [0; MOST_PIXELS];
-        let (source, phase) = (self.source.as_ptr(), self.phase);
-        let gather =
-            Gather { source, stride: self.source_stride, size: self.plan.source, depth: self.plan.depth, phase };
-        let mut at = Cursor::new(phase, self.pixels.start);
-        for i in 0..self.pixels.len().div_ceil(mr) {
-            let mr = mr.min(self.pixels.len() - i * mr);
-            for m in 0..mr {
-                let row = buffer.wrapping_add(m * (len + LANES));
-                rows[m] = row.cast_const();
-                targets[m] = self.target_pixel(&at);
-                // SAFETY: the buffer has room for `len` values and a vector more in each row.
-                unsafe { gather.pixel(s, &at, row) };
-                at.advance(self.phase);
-            }
-            for p in self.panels.clone() {
-                let tile = self.tile(p, rows.as_ptr(), targets.as_ptr(), 0);
-                // SAFETY: the buffer and the tables were filled for `mr` pixels just now.
-                unsafe { self.product(s, p, mr, Tile { positions: 1, depth: len, ..tile }) }
             }
         }
     }
@@ -369,7 +431,7 @@ impl Block<'_> {
             bias: self.bias.map_or(std::ptr::null(), |b| b[start..].as_ptr()),
             residual: self.residual.map_or(std::ptr::null(), |r| r.data[start..].as_ptr()),
             residual_stride: self.residual.map_or(0, |r| r.stride),
-            activation: self.epilogue.activation,
+            activation: self.activation,
         }
     }
 
@@ -379,63 +441,5 @@ impl Block<'_> {
         let vectors = panel.min(self.plan.padded_width() - p * panel) / LANES;
         // SAFETY: as the caller vouches.
         unsafe { tile::run(s, mr, vectors, &tile) }
-    }
-}
-
-/// Copies what all taps of a phase see.
-pub(super) struct Gather<'a> {
-    pub source: *const f32,
-    pub stride: usize,
-    pub size: [usize; 2],
-    pub depth: usize,
-    pub phase: &'a Phase,
-}
-
-impl Gather<'_> {
-    /// Writes `[taps][depth]` source values of a pixel to `out`, and up to a vector of anything behind them.
-    ///
-    /// # Safety
-    /// The source holds the picture under the cursor, `out` has room.
-    #[inline(always)]
-    pub unsafe fn pixel<S: Simd>(&self, s: S, at: &Cursor, mut out: *mut f32) {
-        let (phase, depth) = (self.phase, self.depth);
-        let [height, width] = self.size.map(|n| n as isize);
-        let (row, column) = ((at.row * phase.source_step[0]) as isize, (at.column * phase.source_step[1]) as isize);
-        let image = self.source.wrapping_add(at.image * self.size[0] * self.size[1] * self.stride);
-        let mut t = 0;
-        while t < phase.taps.len() {
-            let [y, x] = phase.taps[t].at;
-            let mut run = 1;
-            while t + run < phase.taps.len() && phase.taps[t + run].at == [y, x + run as isize] {
-                run += 1;
-            }
-            let (y, x) = (row + y, column + x);
-            let from = image.wrapping_offset((y * width + x) * self.stride as isize);
-            // SAFETY: reads are of pixels inside the picture; writes are within the buffer as the caller vouches.
-            unsafe {
-                if y >= 0 && y < height && x >= 0 && x + run as isize <= width && self.stride == depth {
-                    let len = run * depth;
-                    let mut i = 0;
-                    while i + LANES <= len {
-                        s.store(out.add(i), s.load(from.add(i)));
-                        i += LANES;
-                    }
-                    if i < len {
-                        s.store(out.add(i), s.load_n(from.add(i), len - i));
-                    }
-                } else {
-                    for i in 0..run {
-                        let x = x + i as isize;
-                        let inside = y >= 0 && y < height && x >= 0 && x < width;
-                        for d in 0..depth {
-                            let value = if inside { *from.wrapping_add(i * self.stride + d) } else { 0.0 };
-                            *out.add(i * depth + d) = value;
-                        }
-                    }
-                }
-                out = out.add(run * depth);
-            }
-            t += run;
-        }
     }
 }

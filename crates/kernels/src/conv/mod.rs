@@ -3,13 +3,14 @@
 //! Activations are channels-last pixels, weights `[filters, channels / groups, rows, columns]` (PyTorch's layout),
 //! packed once per step. Nothing is copied into columns: an *indirect* product reads the source's pixels in place
 //! through a table of addresses, in which a row of zeros stands for padding (Dukhan, "The Indirect Convolution
-//! Algorithm", 2019). See [`indirect`] for how the table, the register tile and the threads fit together.
+//! Algorithm", 2019).
 
 mod data_gradient;
 mod depthwise;
 mod depthwise_weights;
 mod forward;
 mod indirect;
+mod padded;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -240,6 +240,20 @@ fn a_picture_gives_the_same_bits_in_any_batch() {
 }
 
 #[test]
+fn the_workspace_of_a_batch_holds_any_smaller_one() {
+    for (name, shape, _) in known_layers() {
+        let (forward, weights) = (Forward::new(&shape, Isa::Portable), WeightGradient::new(&shape, Isa::Portable));
+        for threads in [1, 2, 4, 7] {
+            for n in 1..70 {
+                let room = |n: usize| [forward.workspace_len(n, threads), weights.workspace_len(n, threads)];
+                let ([f, w], [more_f, more_w]) = (room(n), room(n + 1));
+                assert!(f <= more_f && w <= more_w, "{name}: {n} pictures with {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
 fn two_half_batches_join_to_the_whole() {
     for (name, shape, _) in known_layers() {
         let whole = Problem::new(shape, 32, [0, 0]);

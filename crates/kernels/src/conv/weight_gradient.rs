@@ -5,13 +5,16 @@
 //! of 32 filters of the output's gradient is copied: 128 KB a segment, read by all tiles of a task. Measured on one Zen 4
 //! core of peak 115 GFLOP/s: 96 to 116.
 //!
-//! With few channels all kernel elements of a pixel are gathered side by side first, 64 pixels at a time, and taken for
-//! channels.
+//! With few channels a padded copy of the segment's rows is read instead, in which the channels of a kernel row are one
+//! run of values.
+
+use std::ops::Range;
 
 use super::depthwise::Depthwise;
 use super::depthwise_weights::DepthwiseWeights;
 use super::forward;
-use super::indirect::{Cursor, FEW, GATHERED, Gather, Phase};
+use super::indirect::Phase;
+use super::padded::Padded;
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -19,8 +22,6 @@ use crate::segments::{Reduction, Segment, Segments};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::{Cpu, Isa};
 
-/// Pixels that are gathered at a time.
-const GATHER_PIXELS: usize = 64;
 /// Most tiles of a task: 48 KB of sums a level of the tree.
 const MOST_TILES: usize = 32;
 
@@ -86,44 +87,47 @@ struct Tiles {
     output: [usize; 2],
     phase: Phase,
     segments: Segments,
-    /// Whether kernel elements are gathered; then a tile's rows are `[tap][channel]`, else channels of one tap.
-    gathered: bool,
-    /// Channels (or gathered values) and filters of a full tile.
+    /// Set where kernel rows of a padded copy are read: then the taps are kernel rows, their channels all those of a row.
+    padded: Option<Padded>,
+    /// Channels and filters of a full tile.
     rows: usize,
     panel: usize,
 }
 
-/// A task's share of the gradient: tiles `tiles` of each of the filter panels `panels` of a group.
+/// A task's share of the gradient: tiles `tiles` of a filter panel of a group.
 struct Part {
     group: usize,
-    panels: std::ops::Range<usize>,
-    tiles: std::ops::Range<usize>,
+    panel: usize,
+    tiles: Range<usize>,
 }
 
 impl Tiles {
     fn new(shape: &ConvShape, isa: Isa) -> Tiles {
-        let phase = forward::phases(shape).swap_remove(0);
-        let taps = phase.taps.len();
+        let mut phase = forward::phases(shape).swap_remove(0);
+        let padded = Padded::new(shape);
+        if let Some(padded) = &padded {
+            phase.taps = padded.taps();
+        }
         let wide = isa == Isa::Avx512;
         Tiles {
             shape: *shape,
             output: shape.output(),
             segments: Segments::new(shape.output()),
-            gathered: shape.group_channels() < FEW && taps > 1 && taps * shape.group_channels() <= GATHERED,
             phase,
+            padded,
             rows: if wide { 12 } else { 6 },
             panel: if wide { 2 * LANES } else { LANES },
         }
     }
 
-    /// Rows of all tiles of a tap (or of the gathered kernel).
+    /// Channels of a tap.
     fn depth(&self) -> usize {
-        self.shape.group_channels() * if self.gathered { self.phase.taps.len() } else { 1 }
+        self.padded.as_ref().map_or(self.shape.group_channels(), Padded::depth)
     }
 
     /// Tiles of a filter panel, without the bias.
     fn tiles(&self) -> usize {
-        self.depth().div_ceil(self.rows) * if self.gathered { 1 } else { self.phase.taps.len() }
+        self.depth().div_ceil(self.rows) * self.phase.taps.len()
     }
 
     fn panels(&self) -> usize {
@@ -134,39 +138,39 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a group, and those among them that share a panel.
-    fn splits(&self, n: usize, threads: usize) -> (usize, usize) {
+    /// Parts of a filter panel.
+    fn splits(&self, threads: usize) -> usize {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        if self.gathered {
-            let splits = if n >= wanted || threads == 1 { 1 } else { threads.min(self.tiles()) };
-            return (splits, splits);
-        }
         let tiles = self.tiles();
         let few = wanted.div_ceil(self.shape.groups * self.panels()).min(tiles.div_ceil(8));
-        let splits = few.max(tiles.div_ceil(MOST_TILES));
-        (splits * self.panels(), splits)
+        few.max(tiles.div_ceil(MOST_TILES))
     }
 
-    fn part(&self, part: usize, n: usize, threads: usize, bias: bool) -> Part {
-        let (in_group, splits) = self.splits(n, threads);
-        let (group, part) = (part / in_group, part % in_group);
+    fn part(&self, part: usize, threads: usize, bias: bool) -> Part {
+        let (splits, tiles) = (self.splits(threads), self.tiles());
         let (panel, split) = (part / splits, part % splits);
-        let panels = if self.gathered { 0..self.panels() } else { panel..panel + 1 };
-        let tiles = self.tiles();
         let end = (split + 1) * tiles / splits + usize::from(bias && split + 1 == splits);
-        Part { group, panels, tiles: split * tiles / splits..end }
+        Part { group: panel / self.panels(), panel: panel % self.panels(), tiles: split * tiles / splits..end }
+    }
+
+    /// Values of a segment's padded copy.
+    fn copy_len(&self) -> usize {
+        let segments = &self.segments;
+        self.padded.as_ref().map_or(0, |padded| segments.most_images() * padded.band_len(segments.most_rows()))
+    }
+
+    /// Values from one copied picture of a segment to the next.
+    fn copied_picture(&self, rows: &Range<usize>) -> usize {
+        self.padded.as_ref().map_or(0, |padded| padded.band_len(rows.len()))
     }
 
     fn reduction(&self, n: usize, threads: usize, bias: bool) -> Reduction {
-        let (in_group, splits) = self.splits(n, threads);
+        let splits = self.splits(threads);
         let tiles = self.tiles().div_ceil(splits) + usize::from(bias);
-        let panels = if self.gathered { self.panels() } else { 1 };
-        let gather = if self.gathered { GATHER_PIXELS * (self.depth() + LANES) } else { 0 };
-        let pixels = if self.gathered { GATHER_PIXELS } else { self.segments.most_pixels(self.output[1]) };
-        let scratch = gather + panels * pixels * self.panel;
+        let scratch = self.copy_len() + self.segments.most_pixels(self.output[1]) * self.panel;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let parts = in_group * self.shape.groups;
-        Reduction::new(self.segments, n, parts, panels * tiles * self.tile_len(), scratch, wanted)
+        let parts = splits * self.panels() * self.shape.groups;
+        Reduction::new(self.segments, n, parts, tiles * self.tile_len(), scratch, wanted)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -191,20 +195,20 @@ impl Tiles {
         }
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
         let sum = |part: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
-            let part = self.part(part, n, threads, bias);
+            let part = self.part(part, threads, bias);
             dispatch(cpu.isa(), SegmentSum { plan: self, part, segment, x, dy, scratch, out });
         };
         let finish = |part: usize, sums: &[f32]| {
             // SAFETY: the parts are disjoint.
-            unsafe { self.finish(&self.part(part, n, threads, bias), sums, dw, db) }
+            unsafe { self.finish(&self.part(part, threads, bias), sums, dw, db) }
         };
         self.reduction(n, threads, bias).run(cpu, workspace, &sum, &finish);
     }
 
     /// Rows of a tile, even over the tiles: 16 channels are 8 + 8, not 12 + 4.
-    fn tile_rows(&self, tile: usize) -> std::ops::Range<usize> {
+    fn tile_rows(&self, tile: usize) -> Range<usize> {
         let (depth, tiles) = (self.depth(), self.depth().div_ceil(self.rows));
-        let i = if self.gathered { tile } else { tile / self.phase.taps.len() };
+        let i = tile / self.phase.taps.len();
         i * depth / tiles..(i + 1) * depth / tiles
     }
 
@@ -215,11 +219,11 @@ impl Tiles {
     unsafe fn finish(&self, part: &Part, sums: &[f32], dw: Shares<f32>, db: Option<Shares<f32>>) {
         let (channels, filters) = (self.shape.group_channels(), self.shape.group_filters());
         let taps = self.phase.taps.len();
-        let slots = part.panels.clone().flat_map(|panel| part.tiles.clone().map(move |tile| (panel, tile)));
-        for ((panel, tile), sums) in slots.zip(sums.chunks(self.tile_len())) {
-            let first = panel * self.panel;
-            let lanes = self.panel.min(filters - first);
-            let padded = lanes.next_multiple_of(LANES);
+        let first = part.panel * self.panel;
+        let lanes = self.panel.min(filters - first);
+        let padded = lanes.next_multiple_of(LANES);
+        let kernel = self.shape.window.kernel[0] * self.shape.window.kernel[1];
+        for (tile, sums) in part.tiles.clone().zip(sums.chunks(self.tile_len())) {
             if tile == self.tiles() {
                 let db = db.as_ref().expect("a bias tile exists only where db is wanted");
                 // SAFETY: as the caller vouches.
@@ -230,12 +234,12 @@ impl Tiles {
             for lane in 0..lanes {
                 let filter = part.group * filters + first + lane;
                 // SAFETY: as the caller vouches; tasks write different elements of the filter, through this pointer only.
-                let out = dw.pointer().wrapping_add(filter * channels * taps);
+                let out = dw.pointer().wrapping_add(filter * channels * kernel);
                 for (row, sums) in rows.clone().zip(sums.chunks(padded)) {
-                    let (tap, channel) =
-                        if self.gathered { (row / channels, row % channels) } else { (tile % taps, row) };
-                    // SAFETY: tap and channel are in range.
-                    unsafe { *out.add(channel * taps + tap) = sums[lane] };
+                    // In a kernel row, the channels of its next element follow.
+                    let element = self.phase.taps[tile % taps].kernel + row / channels;
+                    // SAFETY: channel and kernel element are in range.
+                    unsafe { *out.add(row % channels * kernel + element) = sums[lane] };
                 }
             }
         }
@@ -271,21 +275,29 @@ impl Kernel for SegmentSum<'_> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: `Tiles::run` checked that x and dy hold all pixels and channels of the shape; scratch and out have
         // the lengths that `Tiles::reduction` asked for.
-        unsafe { if self.plan.gathered { self.gathered(s) } else { self.in_place(s) } }
+        unsafe { self.sum(s) }
     }
 }
 
 impl SegmentSum<'_> {
     #[inline(always)]
-    unsafe fn in_place<S: Simd>(self, s: S) {
+    unsafe fn sum<S: Simd>(self, s: S) {
         let plan = self.plan;
-        let panel = self.part.panels.start;
+        let panel = self.part.panel;
         let [height, width] = plan.output;
         let Segment { images, rows } = self.segment;
         let lanes = plan.panel.min(plan.shape.group_filters() - panel * plan.panel);
         let padded = lanes.next_multiple_of(LANES);
         let filters = self.part.group * plan.shape.group_filters() + panel * plan.panel;
-        let packed = self.scratch.as_mut_ptr();
+        let (copy, packed) = self.scratch.split_at_mut(plan.copy_len());
+        let (copy, packed) = (copy.as_mut_ptr(), packed.as_mut_ptr());
+        if let Some(padded) = &plan.padded {
+            let len = plan.copied_picture(rows);
+            for (i, image) in images.clone().enumerate() {
+                // SAFETY: the picture exists; the scratch holds the bands of a segment.
+                unsafe { padded.copy(s, &self.x, image, padded.seen(rows), copy.add(i * len)) };
+            }
+        }
         for (i, image) in images.clone().enumerate() {
             let pixel = (image * height + rows.start) * width;
             let count = rows.len() * width;
@@ -309,10 +321,31 @@ impl SegmentSum<'_> {
             if tile < plan.tiles() {
                 let rows = plan.tile_rows(tile);
                 count = rows.len();
-                walk = self.walk(tile % plan.phase.taps.len(), channel + rows.start, packed, padded);
+                let tap = tile % plan.phase.taps.len();
+                walk = match &plan.padded {
+                    Some(p) => self.walk_copy(p, tap, rows.start, copy, packed),
+                    None => self.walk(tap, channel + rows.start, packed, padded),
+                };
             }
             // SAFETY: the walk stays inside x and the packed pixels.
-            unsafe { sum(s, count, padded / LANES, &walk, true, out) };
+            unsafe { sum(s, count, padded / LANES, &walk, out) };
+        }
+    }
+
+    /// All pixels of the segment, in the padded copy.
+    #[inline(always)]
+    fn walk_copy(&self, padded: &Padded, tap: usize, first: usize, copy: *const f32, packed: *const f32) -> Walk {
+        let plan = self.plan;
+        let Segment { images, rows } = self.segment;
+        let [stride_y, stride_x] = plan.shape.window.stride;
+        let row = padded.size()[1] * padded.channels();
+        let pixels = rows.len() * plan.output[1];
+        Walk {
+            x: copy.wrapping_add(plan.phase.taps[tap].at[0] as usize * row + first),
+            dy: packed,
+            counts: [images.len(), rows.len(), plan.output[1]],
+            x_steps: [plan.copied_picture(rows), stride_y * row, stride_x * padded.channels()],
+            dy_steps: [pixels, plan.output[1], 1],
         }
     }
 
@@ -352,66 +385,10 @@ impl SegmentSum<'_> {
         }
         walk
     }
-
-    #[inline(always)]
-    unsafe fn gathered<S: Simd>(self, s: S) {
-        let plan = self.plan;
-        let Segment { images, rows } = self.segment;
-        let [height, width] = plan.output;
-        let pixels = images.len() * rows.len() * width;
-        let (depth, tiles) = (plan.depth(), self.part.tiles.len());
-        let step = depth + LANES;
-        let (columns, packed) = self.scratch.split_at_mut(GATHER_PIXELS * step);
-        let (columns, packed) = (columns.as_mut_ptr(), packed.as_mut_ptr());
-        let channel = self.part.group * plan.shape.group_channels();
-        let gather = Gather {
-            source: self.x.data[channel..].as_ptr(),
-            stride: self.x.stride,
-            size: plan.shape.input,
-            depth: plan.shape.group_channels(),
-            phase: &plan.phase,
-        };
-        // A segment's pixels follow each other: it has whole pictures or a band of one.
-        let first = (images.start * height + rows.start) * width;
-        let mut at = Cursor::new(&plan.phase, first);
-        for start in (0..pixels).step_by(GATHER_PIXELS) {
-            let count = GATHER_PIXELS.min(pixels - start);
-            for i in 0..count {
-                // SAFETY: the scratch holds as many gathered pixels with a vector more each.
-                unsafe { gather.pixel(s, &at, columns.add(i * step)) };
-                at.advance(&plan.phase);
-            }
-            for panel in self.part.panels.clone() {
-                let lanes = plan.panel.min(plan.shape.group_filters() - panel * plan.panel);
-                let filters = self.part.group * plan.shape.group_filters() + panel * plan.panel;
-                let padded = lanes.next_multiple_of(LANES);
-                // SAFETY: these pixels of dy exist; the scratch holds as many packed pixels.
-                unsafe {
-                    let dy = self.dy.data.as_ptr().add((first + start) * self.dy.stride + filters);
-                    pack(s, dy, self.dy.stride, count, lanes, packed);
-                }
-                for (i, tile) in self.part.tiles.clone().enumerate() {
-                    let slot = (panel - self.part.panels.start) * tiles + i;
-                    let out = self.out[slot * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
-                    let bias = tile == plan.tiles();
-                    let rows = if bias { 0..1 } else { plan.tile_rows(tile) };
-                    let walk = Walk {
-                        x: if bias { &1.0 } else { columns.wrapping_add(rows.start) },
-                        dy: packed,
-                        counts: [1, 1, count],
-                        x_steps: [0, 0, if bias { 0 } else { step }],
-                        dy_steps: [0, 0, 1],
-                    };
-                    // SAFETY: the walk stays inside the gathered and packed pixels.
-                    unsafe { sum(s, rows.len(), padded / LANES, &walk, start == 0, out) };
-                }
-            }
-        }
-    }
 }
 
 /// The outputs among `range` whose tap at offset `at` lies inside `0..size`.
-pub(super) fn met(range: std::ops::Range<usize>, stride: usize, at: isize, size: usize) -> std::ops::Range<usize> {
+pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) -> Range<usize> {
     let first = if at < 0 { at.unsigned_abs().div_ceil(stride) } else { 0 };
     let end = (size as isize - at).max(0) as usize;
     let end = end.div_ceil(stride);
@@ -435,13 +412,13 @@ unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: usize, lanes
     }
 }
 
-/// `out[rows][nv * 16] = (first ? 0 : out) + sum over the walk of x[row] * dy[lane]`
+/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`
 #[inline(always)]
-unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, first: bool, out: *mut f32) {
+unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, out: *mut f32) {
     macro_rules! sizes {
         ($nv:literal: $($rows:literal)*) => {
             match rows {
-                $($rows => sized::<S, $rows, $nv>(s, walk, first, out),)*
+                $($rows => sized::<S, $rows, $nv>(s, walk, out),)*
                 _ => unreachable!("a tile of {rows} rows"),
             }
         };
@@ -459,17 +436,10 @@ unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, first: bool, o
 }
 
 #[inline(always)]
-unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, first: bool, out: *mut f32) {
+unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, out: *mut f32) {
     let mut acc = [[s.zero(); NV]; ROWS];
     // SAFETY: handed on from the caller.
     unsafe {
-        if !first {
-            for m in 0..ROWS {
-                for v in 0..NV {
-                    acc[m][v] = s.load(out.add((m * NV + v) * LANES));
-                }
-            }
-        }
         for i in 0..walk.counts[0] {
             for j in 0..walk.counts[1] {
                 let mut x = walk.x.add(i * walk.x_steps[0] + j * walk.x_steps[1]);

@@ -3,6 +3,8 @@
 //! A tile of 12 units by 2 vectors stays in registers while a chain runs over 16 rows of the batch (AVX2: 6 by 1); groups
 //! of 16 rows are joined by the fixed tree of [`crate::tree`]. dW is written once.
 
+use std::mem::MaybeUninit;
+
 use super::LinearShape;
 use crate::Cpu;
 use crate::pool::Shares;
@@ -131,7 +133,8 @@ fn over_groups<S: Simd, const U: usize, const NV: usize>(
     if n <= GROUP {
         return chain(0..n);
     }
-    let mut levels = [[[s.zero(); NV]; U]; LEVELS];
+    // Not set beforehand: clearing 25 levels of a tile would take as long as its products.
+    let mut levels = [[[MaybeUninit::<S::V>::uninit(); NV]; U]; LEVELS];
     let mut tree = Tree::default();
     let groups = n.div_ceil(GROUP);
     for group in 0..groups {
@@ -140,13 +143,14 @@ fn over_groups<S: Simd, const U: usize, const NV: usize>(
         let place = if last { tree.place_last() } else { tree.place(0) };
         for level in place.joins() {
             for (acc, waiting) in acc.iter_mut().flatten().zip(levels[level].iter().flatten()) {
-                *acc = s.add(*waiting, *acc);
+                // SAFETY: the tree joins only levels at which it placed a sum before.
+                *acc = s.add(unsafe { waiting.assume_init() }, *acc);
             }
         }
         if last {
             return acc;
         }
-        levels[place.level] = acc;
+        levels[place.level] = acc.map(|row| row.map(MaybeUninit::new));
     }
     unreachable!("there is a last group")
 }
