@@ -6,7 +6,8 @@ use ocelli::data::{OpenOptions, Picture, Preparation, read};
 use ocelli::exec::{Device, Inference};
 use ocelli::formats::run_folder;
 use ocelli::model::{Model, weights_path};
-use ocelli::net::Resolved;
+use ocelli::net::{Net, Resolved};
+use ocelli::tensor::Tensors;
 use ocelli::train::Settings;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,16 @@ impl Opened {
     pub fn class(&self, class: usize) -> String {
         self.model.classes.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
+}
+
+/// A network of the zoo or of a `.toml` file with its own input and classes; or a model, with its weights.
+pub fn net_or_model(name: &str) -> Result<(Resolved, Option<Tensors>)> {
+    let path = Path::new(name);
+    if name == "latest" || path.is_dir() || path.extension().is_some_and(|ending| ending == "safetensors") {
+        let Opened { model, net, .. } = Opened::new(name)?;
+        return Ok((net, Some(model.tensors)));
+    }
+    Ok((Net::open(name)?.resolve(None, None)?, None))
 }
 
 /// What computes.

@@ -24,6 +24,10 @@ impl Error {
     pub fn usage(what: impl Into<String>) -> Error {
         Error { usage: true, ..Error::new(what) }
     }
+    /// The same error as a wrong use.
+    pub fn into_usage(self) -> Error {
+        Error { usage: true, ..self }
+    }
     /// A file that cannot be read or written.
     pub fn io(path: impl AsRef<Path>, error: std::io::Error) -> Error {
         let advice = match error.kind() {

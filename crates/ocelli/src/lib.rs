@@ -1,6 +1,7 @@
 //! ocelli: build, train, look inside and ship convolutional networks.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod data;
 pub mod error;
 pub mod exec;

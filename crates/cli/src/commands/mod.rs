@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod bench;
 mod conv;
 mod data;
 mod explain;
@@ -23,6 +24,7 @@ pub enum Command {
     Predict(predict::Predict),
     Conv(conv::Conv),
     Explain(explain::Explain),
+    Bench(bench::Bench),
     Data(data::Data),
     Runs(runs::Runs),
 }
@@ -36,6 +38,7 @@ pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
         Some(Command::Conv(conv)) => conv.run(&globals),
         Some(Command::Explain(explain)) => explain.run(&globals),
         Some(Command::Runs(runs)) => runs.run(&globals),
+        Some(Command::Bench(bench)) => bench.run(&globals),
         Some(Command::Data(data)) => data.run(&globals),
         None => {
             text::print(&welcome());

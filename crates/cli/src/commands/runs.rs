@@ -85,7 +85,7 @@ fn read(path: &Path) -> Run {
     let Ok(mut metrics) = csv::Reader::from_path(path.join(run_folder::METRICS)) else { return run };
     let Ok(header) = metrics.headers().cloned() else { return run };
     let column = |name: &str| header.iter().position(|title| title == name);
-    let columns = ["epoch", "val_accuracy", "val_loss", "seconds"].map(column);
+    let columns = ["epoch", "val_acc1", "val_loss", "seconds"].map(column);
     for record in metrics.records().flatten() {
         let value = |i: usize| columns[i].and_then(|column| record.get(column)?.parse::<f64>().ok());
         let (accuracy, loss) = (value(1).unwrap_or(f64::NAN), value(2).unwrap_or(f64::NAN));

@@ -145,16 +145,6 @@ impl Shifts {
 
     /// A line a layer over the shifts; pooling layers are thick.
     pub fn draw(&self) -> Canvas {
-        const LINES: [Color; 8] = [
-            [31, 119, 180],
-            [255, 127, 14],
-            [44, 160, 44],
-            [214, 39, 40],
-            [148, 103, 189],
-            [140, 86, 75],
-            [227, 119, 194],
-            [23, 170, 190],
-        ];
         const INK: Color = [60; 3];
         const WIDTH: i64 = 480;
         const LEFT: i64 = 60;
@@ -175,7 +165,8 @@ impl Shifts {
         canvas.text(8, TOP - 4, &format!("{most:.2}"), Text::Small, INK);
         canvas.text(8, TOP + height - line / 2, "0", Text::Small, INK);
         for (i, layer) in self.layers.iter().enumerate() {
-            let (color, thickness) = (LINES[i % LINES.len()], if is_pooling(&layer.type_name) { 3.5 } else { 1.5 });
+            let (color, thickness) =
+                (line_color(i, self.layers.len()), if is_pooling(&layer.type_name) { 3.5 } else { 1.5 });
             for shift in 1..MOST {
                 let change = |shift: usize| layer.change[shift - 1];
                 canvas.line((x(shift), y(change(shift))), (x(shift + 1), y(change(shift + 1))), thickness, color);
@@ -197,6 +188,14 @@ fn rows(net: &Resolved) -> Vec<LayerChange> {
     };
     let layers = net.layers.iter().map(|layer| row(&layer.name, layer.kind.type_name()));
     std::iter::once(row("input", "picture")).chain(layers).collect()
+}
+
+/// Colours around the circle from red over green to blue, every other one darker.
+fn line_color(i: usize, n: usize) -> Color {
+    let turn = 5.0 * i as f64 / n.max(1) as f64;
+    let wave = |shift: f64| (1.5 - (turn - shift).abs().min(6.0 - (turn - shift).abs())).clamp(0.0, 1.0);
+    let bright = if i.is_multiple_of(2) { 220.0 } else { 140.0 };
+    [0.0, 2.0, 4.0].map(|shift| (bright * wave(shift)) as u8)
 }
 
 fn is_pooling(type_name: &str) -> bool {

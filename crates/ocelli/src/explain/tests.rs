@@ -110,7 +110,7 @@ fn pictures_have_something_on_them() {
     let coloured = sheet.image().pixels().filter(|pixel| pixel.0[0] != pixel.0[2]).count();
     assert!(coloured > 1000, "signed weights are drawn in red and blue");
     let map = maps::maps("conv", &conv_output(&net, &tensors, &image));
-    assert!(map.width() > 3 * 48);
+    assert!(map.width() > 3 * 64);
     let picture = tiles::Tile { label: String::new(), picture: tiles::grey(&image[..25], [5, 5], -2.0, 2.0) };
     let (canvas, sentence) = receptive_field::draw(&net, "conv", Some([0, 0]), picture).unwrap();
     assert!(

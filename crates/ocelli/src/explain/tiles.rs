@@ -5,9 +5,11 @@ use image::{Rgb, RgbImage};
 
 const WHITE: Color = [255; 3];
 const INK: Color = [40; 3];
+/// Around each tile, so that white ones can be seen.
+const FRAME: Color = [200; 3];
 const GAP: i64 = 6;
 /// Cells of a sheet are drawn at least this large, so that a 5×5 filter can be seen.
-const CELL: u32 = 48;
+const CELL: u32 = 64;
 
 /// A picture of a sheet with the words under it.
 pub struct Tile {
@@ -59,6 +61,8 @@ pub fn sheet(title: &str, tiles: &[Tile], columns: usize) -> Canvas {
     for (i, tile) in tiles.iter().enumerate() {
         let (x, y) = (GAP + i as i64 % columns * width, top + i as i64 / columns * height);
         canvas.blit(x, y, &tile.picture, scale);
+        let (across, down) = (tile.picture.width() * scale, tile.picture.height() * scale);
+        canvas.frame(x, y, across.into(), down.into(), FRAME);
         let below = y + i64::from(tile.picture.height() * scale);
         canvas.text(x, below, &tile.label, Text::Small, INK);
     }
@@ -94,6 +98,6 @@ mod tests {
         let tile = |label: &str| Tile { label: label.into(), picture: grey(&[0.0; 4], [2, 2], 0.0, 1.0) };
         let canvas = sheet("title", &[tile("0"), tile("1"), tile("2")], 2);
         let black = canvas.image().pixels().filter(|pixel| pixel.0 == [0; 3]).count();
-        assert_eq!(black, 3 * 48 * 48);
+        assert_eq!(black, 3 * 64 * 64 - 3 * 4 * 63);
     }
 }

@@ -38,7 +38,7 @@ impl Net {
     pub fn zoo(name: &str) -> Result<Net> {
         match ZOO.iter().find(|(known, _)| *known == name) {
             Some((name, text)) => Net::from_toml(text, &format!("{name}.toml")),
-            None => Err(unknown("net", name, Net::zoo_names())),
+            None => Err(unknown("net", name, Net::zoo_names()).into_usage()),
         }
     }
 

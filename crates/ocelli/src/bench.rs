@@ -1,0 +1,225 @@
+//! Times of networks and of single convolutions, measured as the comparison with other frameworks measures them: half a
+//! second of warm-up, two rounds at least, then the median of samples of at least 50 ms.
+
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::exec::{Device, Inference, Loss, Optimizer, Part, Timing, TrainOptions, Training};
+use crate::net::{Resolved, initialise};
+use crate::tensor::Tensors;
+use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
+use ocelli_kernels::geometry::{ConvShape, Window};
+use ocelli_kernels::random::{self, Random};
+use std::time::Instant;
+
+/// Samples behind a median.
+const SAMPLES: usize = 7;
+
+/// The median time of `step` in milliseconds.
+///
+/// # Errors
+/// The first error of `step`.
+pub fn median_ms(step: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < 2 || start.elapsed().as_secs_f64() < 0.5 {
+        step()?;
+        rounds += 1;
+    }
+    let round = start.elapsed().as_secs_f64() / f64::from(rounds);
+    let each = (0.05 / round).ceil().max(1.0) as usize;
+    let mut samples = Vec::new();
+    for _ in 0..SAMPLES {
+        let start = Instant::now();
+        for _ in 0..each {
+            step()?;
+        }
+        samples.push(start.elapsed().as_secs_f64() * 1e3 / each as f64);
+    }
+    samples.sort_by(f64::total_cmp);
+    Ok(samples[SAMPLES / 2])
+}
+
+fn normal(n: usize, stream: u64) -> Vec<f32> {
+    let mut random = Random::new(0, random::name("bench"), stream, 0);
+    (0..n).map(|_| random.normal() as f32).collect()
+}
+
+/// A network on random pictures and, unless given, random parameters.
+pub struct NetBench<'a> {
+    net: &'a Resolved,
+    tensors: Tensors,
+    device: &'a Device,
+    batch: Batch,
+}
+
+impl<'a> NetBench<'a> {
+    /// A network for batches of `n` pictures.
+    pub fn new(net: &'a Resolved, tensors: Option<Tensors>, device: &'a Device, n: usize) -> NetBench<'a> {
+        let images = normal(n * net.input.iter().product::<usize>(), 0);
+        let labels = (0..n as u32).map(|i| i * 7 % net.classes as u32).collect();
+        let batch = Batch { n, images, labels, ..Batch::default() };
+        NetBench { net, tensors: tensors.unwrap_or_else(|| initialise(net, 0)), device, batch }
+    }
+
+    /// The median time to answer one batch, and each layer's share of one run if `layers`.
+    ///
+    /// # Errors
+    /// The network cannot be run.
+    pub fn infer(&self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
+        let mut inference = Inference::new(self.net, &self.tensors, self.device, self.batch.n)?;
+        let Batch { n, images, .. } = &self.batch;
+        let ms = median_ms(&mut || inference.logits(images, *n).map(drop))?;
+        let timings = if layers { inference.profile(images, *n)? } else { Vec::new() };
+        Ok((ms, timings.into_iter().map(|timing| (Part::Forward, timing)).collect()))
+    }
+
+    /// The same for a training step: forward, cross-entropy, backward, SGD with rate 0.01, momentum 0.9 and decay 0.0005,
+    /// dropout and batch norm as in training.
+    ///
+    /// # Errors
+    /// The network cannot be trained.
+    pub fn train(&self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
+        let options = TrainOptions {
+            loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
+            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
+            weight_decay: 5e-4,
+            clip: None,
+            seed: 0,
+        };
+        let mut training = Training::new(self.net, &self.tensors, &options, self.device, self.batch.n)?;
+        let mut step = 0;
+        let ms = median_ms(&mut || {
+            step += 1;
+            let result = training.step(&self.batch, 0.01, step)?;
+            match result.finite {
+                true => Ok(()),
+                // Such a step leaves out its second half, and would be timed too short.
+                false => Err(Error::new(format!("{}: the loss of random pictures is not finite", self.net.name))
+                    .advice("Time a network whose initialisation keeps the activations small.")),
+            }
+        })?;
+        Ok((ms, if layers { training.profile(&self.batch, 0.01)? } else { Vec::new() }))
+    }
+}
+
+/// A convolution to time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvBench {
+    /// Pictures.
+    pub n: usize,
+    /// Its shapes.
+    pub shape: ConvShape,
+}
+
+/// Median times of a convolution in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvTimes {
+    /// Output from input and weights.
+    pub forward_ms: f64,
+    /// Gradient of the input.
+    pub data_gradient_ms: f64,
+    /// Gradient of the weights.
+    pub weight_gradient_ms: f64,
+}
+
+impl ConvBench {
+    /// Reads `n=8 c=64 k=128 h=56 w=56 r=3 s=3 stride=1 pad=1 dilation=1 groups=1`; the last four may be absent.
+    ///
+    /// # Errors
+    /// A key is unknown, missing or no number, or the sizes do not fit.
+    pub fn parse(text: &str) -> Result<ConvBench> {
+        const KEYS: [&str; 11] = ["n", "c", "k", "h", "w", "r", "s", "stride", "pad", "dilation", "groups"];
+        const EXAMPLE: &str = "For example: \"n=8 c=64 k=128 h=56 w=56 r=3 s=3 stride=1 pad=1 dilation=1 groups=1\"";
+        let wrong = |what: String| Error::usage(what).advice(EXAMPLE);
+        let mut values = [None, None, None, None, None, None, None, Some(1), Some(0), Some(1), Some(1)];
+        for word in text.split_whitespace() {
+            let pair = word.split_once('=').and_then(|(key, value)| {
+                let place = KEYS.iter().position(|known| *known == key)?;
+                Some((place, value.parse::<usize>().ok().filter(|value| *value <= 1 << 16)?))
+            });
+            let (place, value) = pair.ok_or_else(|| wrong(format!("--conv: '{word}' is not possible")))?;
+            values[place] = Some(value);
+        }
+        if let Some(place) = values.iter().position(Option::is_none) {
+            return Err(wrong(format!("--conv: {}= is missing", KEYS[place])));
+        }
+        let [n, c, k, h, w, r, s, stride, pad, dilation, groups] = values.map(Option::unwrap_or_default);
+        if [n, c, k, h, w, r, s, stride, dilation, groups].contains(&0) {
+            return Err(wrong("--conv: only pad may be 0".to_owned()));
+        }
+        if c % groups != 0 || k % groups != 0 {
+            return Err(wrong(format!("--conv: {c} channels and {k} filters do not divide into {groups} groups")));
+        }
+        let window =
+            Window { kernel: [r, s], stride: [stride; 2], dilation: [dilation; 2], padding: [pad as isize; 4] };
+        if window.output([h, w]).is_none() {
+            return Err(wrong(format!("--conv: a {r}x{s} filter does not fit {h}x{w} with padding {pad}")));
+        }
+        Ok(ConvBench { n, shape: ConvShape { input: [h, w], channels: c, filters: k, groups, window } })
+    }
+
+    /// Times all three products, from weights in PyTorch's layout and channels-last activations; packing the weights counts.
+    ///
+    /// # Errors
+    /// `OCELLI_ISA` names what this processor does not have.
+    pub fn run(&self, threads: usize) -> Result<ConvTimes> {
+        let cpu = ocelli_kernels::Cpu::new(threads)
+            .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
+        let ConvBench { n, shape } = *self;
+        let [oh, ow] = shape.output();
+        let (channels, filters) = (shape.channels, shape.filters);
+        let x = normal(n * shape.input[0] * shape.input[1] * channels, 1);
+        let dy = normal(n * oh * ow * filters, 2);
+        let weights = normal(shape.weights(), 3);
+        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; weights.len()]);
+        let source = Pixels { data: &x, stride: channels };
+        let gradient = Pixels { data: &dy, stride: filters };
+
+        let forward = Forward::new(&shape, cpu.isa());
+        let mut packed = vec![0.0; forward.packed_len()];
+        let mut workspace = vec![0.0; forward.workspace_len(n, threads)];
+        let forward_ms = median_ms(&mut || {
+            forward.pack(&cpu, &weights, &mut packed);
+            let target = PixelsMut { data: &mut y, stride: filters };
+            forward.run(&cpu, n, source, &packed, &Epilogue::default(), target, &mut workspace);
+            Ok(())
+        })?;
+        let data = DataGradient::new(&shape, cpu.isa());
+        let mut packed = vec![0.0; data.packed_len()];
+        let mut workspace = vec![0.0; data.workspace_len(n, threads)];
+        let data_gradient_ms = median_ms(&mut || {
+            data.pack(&cpu, &weights, &mut packed);
+            let target = PixelsMut { data: &mut dx, stride: channels };
+            data.run(&cpu, n, gradient, &packed, target, &mut workspace);
+            Ok(())
+        })?;
+        let weight = WeightGradient::new(&shape, cpu.isa());
+        let mut workspace = vec![0.0; weight.workspace_len(n, threads)];
+        let weight_gradient_ms = median_ms(&mut || {
+            weight.run(&cpu, n, source, gradient, &mut dw, None, &mut workspace);
+            Ok(())
+        })?;
+        Ok(ConvTimes { forward_ms, data_gradient_ms, weight_gradient_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_convolution_is_read_from_one_line() {
+        let line = "n=8 c=64 k=128 h=56 w=28 r=3 s=5 stride=2 pad=1 dilation=1 groups=2";
+        let ConvBench { n, shape } = ConvBench::parse(line).unwrap();
+        assert_eq!((n, shape.channels, shape.filters, shape.input, shape.groups), (8, 64, 128, [56, 28], 2));
+        assert_eq!((shape.window.kernel, shape.output()), ([3, 5], [28, 13]));
+        let error = |text: &str| ConvBench::parse(text).unwrap_err().what().to_owned();
+        assert_eq!(error("n=1 c=x"), "--conv: 'c=x' is not possible");
+        assert_eq!(error("n=1 c=3 k=4 h=5 w=5 r=3"), "--conv: s= is missing");
+        assert_eq!(error("n=1 c=3 k=4 h=2 w=5 r=3 s=3"), "--conv: a 3x3 filter does not fit 2x5 with padding 0");
+        assert_eq!(
+            error("n=1 c=3 k=4 h=5 w=5 r=3 s=3 groups=2"),
+            "--conv: 3 channels and 4 filters do not divide into 2 groups"
+        );
+    }
+}
