@@ -1,6 +1,8 @@
 //! Runs the built command and looks at what it says.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod pictures;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
