@@ -1,7 +1,8 @@
 //! The gradient with respect to the input.
 
 use super::depthwise::Depthwise;
-use super::indirect::{Indirect, Phase, Tap, WeightSteps};
+use super::indirect::{Indirect, WeightSteps};
+use super::phase::{Phase, Tap};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
 use crate::{Cpu, Isa};

@@ -3,7 +3,7 @@
 //! Every output value needs only as many multiply-adds as the kernel has elements, so this is bound by loads. Four
 //! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four.
 
-use super::indirect::{Phase, Tap};
+use super::phase::{Phase, Tap};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;

@@ -3,8 +3,8 @@
 //! Four vectors of channels are summed side by side, four chains that hide the latency of a multiply-add.
 
 use super::forward;
-use super::indirect::Phase;
-use super::weight_gradient::met;
+use super::phase::Phase;
+use super::weight_tile::met;
 use super::{Pixels, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;

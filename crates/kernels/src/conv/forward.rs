@@ -1,8 +1,9 @@
 //! Forward convolution.
 
 use super::depthwise::Depthwise;
-use super::indirect::{Indirect, Phase, Tap, WeightSteps};
+use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
+use super::phase::{Phase, Tap};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
 use crate::{Cpu, Isa};

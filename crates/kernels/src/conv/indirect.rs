@@ -14,6 +14,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::padded::Padded;
+use super::phase::{Cursor, Phase};
 use super::tile::{self, MOST_PIXELS, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::pool::Shares;
@@ -26,24 +27,6 @@ const TABLE: usize = 2048;
 const SOURCE: usize = 96 << 10;
 /// Pixels of a task on a padded band.
 const BAND: usize = 384;
-
-/// An offset in the source, and which kernel element it multiplies.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tap {
-    pub at: [isize; 2],
-    pub kernel: usize,
-}
-
-/// A grid of targets with the same taps. Pairs are `[rows, columns]`.
-#[derive(Clone, Debug)]
-pub(super) struct Phase {
-    pub start: [usize; 2],
-    pub step: [usize; 2],
-    pub count: [usize; 2],
-    pub source_step: [usize; 2],
-    /// In the order of the sums.
-    pub taps: Vec<Tap>,
-}
 
 /// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
 /// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
@@ -316,30 +299,6 @@ impl Kernel for Band<'_> {
             for start in pixels.clone().step_by(most) {
                 self.block.pixels = start..(start + most).min(pixels.end);
                 self.block.in_place(s);
-            }
-        }
-    }
-}
-
-/// A position on a phase's grid, moved from pixel to pixel without divisions.
-struct Cursor {
-    image: usize,
-    row: usize,
-    column: usize,
-}
-
-impl Cursor {
-    fn new(phase: &Phase, pixel: usize) -> Cursor {
-        let [rows, columns] = phase.count;
-        Cursor { image: pixel / (rows * columns), row: pixel / columns % rows, column: pixel % columns }
-    }
-    #[inline(always)]
-    fn advance(&mut self, phase: &Phase) {
-        self.column += 1;
-        if self.column == phase.count[1] {
-            (self.column, self.row) = (0, self.row + 1);
-            if self.row == phase.count[0] {
-                (self.row, self.image) = (0, self.image + 1);
             }
         }
     }

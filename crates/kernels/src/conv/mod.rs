@@ -11,11 +11,13 @@ mod depthwise_weights;
 mod forward;
 mod indirect;
 mod padded;
+mod phase;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 mod tile;
 mod weight_gradient;
+mod weight_tile;
 
 pub use data_gradient::DataGradient;
 pub use forward::Forward;

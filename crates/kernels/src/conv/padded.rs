@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::indirect::Tap;
+use super::phase::Tap;
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
 use crate::simd::{LANES, Simd};

@@ -13,8 +13,9 @@ use std::ops::Range;
 use super::depthwise::Depthwise;
 use super::depthwise_weights::DepthwiseWeights;
 use super::forward;
-use super::indirect::Phase;
 use super::padded::Padded;
+use super::phase::Phase;
+use super::weight_tile::{Walk, met, pack, sum};
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -257,17 +258,6 @@ struct SegmentSum<'a> {
     out: &'a mut [f32],
 }
 
-/// Pixels of a sum, as three nested loops with fixed steps in `x` and in the packed `dy`.
-#[derive(Clone, Copy)]
-struct Walk {
-    x: *const f32,
-    dy: *const f32,
-    counts: [usize; 3],
-    x_steps: [usize; 3],
-    /// In pixels.
-    dy_steps: [usize; 3],
-}
-
 impl Kernel for SegmentSum<'_> {
     type Output = ();
 
@@ -384,86 +374,5 @@ impl SegmentSum<'_> {
             }
         }
         walk
-    }
-}
-
-/// The outputs among `range` whose tap at offset `at` lies inside `0..size`.
-pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) -> Range<usize> {
-    let first = if at < 0 { at.unsigned_abs().div_ceil(stride) } else { 0 };
-    let end = (size as isize - at).max(0) as usize;
-    let end = end.div_ceil(stride);
-    range.start.max(first)..range.end.min(end)
-}
-
-/// Copies `lanes` channels of `count` pixels side by side, padded with zeros to whole vectors.
-#[inline(always)]
-unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: usize, lanes: usize, packed: *mut f32) {
-    let padded = lanes.next_multiple_of(LANES);
-    // SAFETY: handed on from the caller.
-    unsafe {
-        for pixel in 0..count {
-            let (from, to) = (dy.add(pixel * stride), packed.add(pixel * padded));
-            for lane in (0..padded).step_by(LANES) {
-                let left = lanes - lane;
-                let v = if left >= LANES { s.load(from.add(lane)) } else { s.load_n(from.add(lane), left) };
-                s.store(to.add(lane), v);
-            }
-        }
-    }
-}
-
-/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`
-#[inline(always)]
-unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, out: *mut f32) {
-    macro_rules! sizes {
-        ($nv:literal: $($rows:literal)*) => {
-            match rows {
-                $($rows => sized::<S, $rows, $nv>(s, walk, out),)*
-                _ => unreachable!("a tile of {rows} rows"),
-            }
-        };
-    }
-    // SAFETY: handed on from the caller.
-    unsafe {
-        if !S::WIDE {
-            sizes!(1: 1 2 3 4 5 6)
-        } else if nv == 1 {
-            sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
-        } else {
-            sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, out: *mut f32) {
-    let mut acc = [[s.zero(); NV]; ROWS];
-    // SAFETY: handed on from the caller.
-    unsafe {
-        for i in 0..walk.counts[0] {
-            for j in 0..walk.counts[1] {
-                let mut x = walk.x.add(i * walk.x_steps[0] + j * walk.x_steps[1]);
-                let mut dy = walk.dy.add((i * walk.dy_steps[0] + j * walk.dy_steps[1]) * NV * LANES);
-                for _ in 0..walk.counts[2] {
-                    let mut b = [s.zero(); NV];
-                    for v in 0..NV {
-                        b[v] = s.load(dy.add(v * LANES));
-                    }
-                    for m in 0..ROWS {
-                        let a = s.splat(*x.add(m));
-                        for v in 0..NV {
-                            acc[m][v] = s.fma(a, b[v], acc[m][v]);
-                        }
-                    }
-                    x = x.wrapping_add(walk.x_steps[2]);
-                    dy = dy.wrapping_add(NV * LANES);
-                }
-            }
-        }
-        for m in 0..ROWS {
-            for v in 0..NV {
-                s.store(out.add((m * NV + v) * LANES), acc[m][v]);
-            }
-        }
     }
 }
