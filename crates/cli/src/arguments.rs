@@ -34,7 +34,7 @@ pub struct Globals {
     /// No progress, results only
     #[arg(long, global = true)]
     pub quiet: bool,
-    /// Where data sets lie [default: the environment's OCELLI_DATA, else ./data]
+    /// Where data sets lie [default: OCELLI_DATA, else ~/.cache/ocelli]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Results as JSON, one object a line

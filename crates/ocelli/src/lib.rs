@@ -14,6 +14,7 @@ pub mod net;
 pub mod plan;
 pub mod plot;
 pub mod shape;
+pub mod summary;
 pub mod tensor;
 pub mod train;
 

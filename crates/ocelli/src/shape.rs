@@ -258,6 +258,20 @@ impl fmt::Display for Formula {
     }
 }
 
+/// What rounding down leaves out, in words; `None` where both divisions come out even.
+pub fn rounding(rows: &Formula, columns: &Formula) -> Option<String> {
+    if rows.is_whole() && columns.is_whole() {
+        return None;
+    }
+    let words = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    Some(match (rows.never_seen(), columns.never_seen()) {
+        (0, 0) => "only padding is left over".to_owned(),
+        (n, 0) => format!("{} at the bottom {} never seen", words(n, "row"), if n == 1 { "is" } else { "are" }),
+        (0, n) => format!("{} at the right {} never seen", words(n, "column"), if n == 1 { "is" } else { "are" }),
+        (r, c) => format!("{} and {} at the bottom and right are never seen", words(r, "row"), words(c, "column")),
+    })
+}
+
 /// Output rows and columns of `window` (`kind` says whose: "kernel" or "pooling window") over an input of `size`.
 ///
 /// # Errors

@@ -1,11 +1,14 @@
 //! `ocelli data`: data sets, known ones and one's own.
 
 use crate::arguments::Globals;
+use crate::models::open_options;
 use crate::text;
 use clap::{Args, Subcommand};
-use ocelli::Result;
-use ocelli::data::{self, Dataset, KNOWN, OpenOptions, Split};
+use ocelli::data::{self, Dataset, KNOWN, Split};
+use ocelli::error::{Error, Result};
 use serde_json::json;
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// List, describe, fetch and check data sets
@@ -25,31 +28,100 @@ enum Action {
         /// A known name, a folder of pictures, or a CSV list
         data: String,
     },
+    /// Fetch a known data set, checked by SHA-256; a download that stopped goes on
+    Get {
+        /// A known name
+        name: String,
+    },
+    /// Look for damaged files, duplicates, leakage between the splits
+    Check {
+        /// A known name, a folder of pictures, or a CSV list
+        data: String,
+    },
 }
+
+/// Findings of one kind that are listed; the JSON has all.
+const LISTED: usize = 10;
 
 impl Data {
     /// Runs the action.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
         match self.action {
             Action::List => list(globals),
-            Action::Info { data } => {
-                let data = data::open(
-                    &data,
-                    &OpenOptions {
-                        data_dir: globals.data_dir.clone(),
-                        seed: globals.seed.unwrap_or(0),
-                        ..Default::default()
-                    },
-                )?;
-                text::print(&info(&data, globals)?);
+            Action::Info { data } => text::print(&info(&open(&data, globals)?, globals)?),
+            Action::Get { name } => {
+                let known = data::known(&name).ok_or_else(|| data::not_known(&name))?;
+                let folder = known.get(&folder(globals), !globals.quiet && std::io::stderr().is_terminal())?;
+                text::line(format!("{name} is in {}", folder.display()));
             }
+            Action::Check { data } => return check(&open(&data, globals)?, globals),
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+fn open(data: &str, globals: &Globals) -> Result<Dataset> {
+    data::open(data, &open_options(globals, None))
+}
+
+fn folder(globals: &Globals) -> PathBuf {
+    globals.data_dir.clone().unwrap_or_else(data::default_data_dir)
+}
+
+/// Damaged files and leaks are a failure, so that scripts can stop there.
+fn check(data: &Dataset, globals: &Globals) -> Result<ExitCode> {
+    let report = data::check(data, globals.threads())?;
+    let leaks = report.duplicates.iter().chain(&report.near_duplicates).filter(|twins| twins.leak).count();
+    if globals.json {
+        let mut value = serde_json::to_value(&report).map_err(|error| Error::new(error.to_string()))?;
+        value["schema"] = 1.into();
+        text::json(&value);
+    } else {
+        text::print(&check_text(data, &report));
+    }
+    match (report.corrupt.len(), leaks) {
+        (0, 0) => Ok(ExitCode::SUCCESS),
+        (damaged, leaks) => {
+            Err(Error::new(format!("{}: {damaged} pictures cannot be read, {leaks} leak between splits", data.name))
+                .advice("Replace or remove them; training leaves unreadable ones out with --skip-bad."))
+        }
+    }
+}
+
+fn check_text(data: &Dataset, report: &data::Report) -> String {
+    let mut out = format!("{}: {} pictures looked at\n", data.name, text::count(report.pictures as u64));
+    let sizes: Vec<String> =
+        report.sizes.iter().take(5).map(|([height, width], n)| format!("{height}x{width} ({n})")).collect();
+    out.push_str(&format!("sizes: {}{}\n", sizes.join(", "), if report.sizes.len() > 5 { ", ..." } else { "" }));
+    for note in &report.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out.push_str(&format!("damaged: {}\n", report.corrupt.len()));
+    for corrupt in report.corrupt.iter().take(LISTED) {
+        out.push_str(&format!("  {} ({}): {}\n", corrupt.picture, corrupt.split, corrupt.error.replace('\n', " ")));
+    }
+    for (name, twins) in [("the same pixels", &report.duplicates), ("nearly the same", &report.near_duplicates)] {
+        let leaks = twins.iter().filter(|twins| twins.leak).count();
+        out.push_str(&format!("{name}: {} pairs, {leaks} of them in two splits\n", twins.len()));
+        for data::Twins { first, second, leak, conflict } in twins.iter().take(LISTED) {
+            let leak = if *leak { "  leak" } else { "" };
+            let conflict = if *conflict { "  classes differ" } else { "" };
+            let one = |twin: &data::Twin| format!("{} ({}, {})", twin.picture, twin.split, twin.class);
+            out.push_str(&format!("  {} = {}{leak}{conflict}\n", one(first), one(second)));
+        }
+    }
+    let row = |count: &data::ClassCount| {
+        std::iter::once(count.class.clone())
+            .chain([count.train, count.val, count.test].map(|n| n.to_string()))
+            .collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<String>> = report.classes.iter().map(row).collect();
+    out.push_str(&format!("\n{}", text::table(&["class", "train", "val", "test"], &rows, 1)));
+    out
+}
+
 fn list(globals: &Globals) {
-    let folder = globals.data_dir.clone().unwrap_or_else(data::default_data_dir);
+    let folder = folder(globals);
     let place = |known: &data::Known| match known.files.is_empty() {
         true => Some("inside ocelli".to_owned()),
         false => known.find(&folder).map(|path| path.display().to_string()),

@@ -6,6 +6,7 @@ mod data;
 mod explain;
 mod predict;
 mod runs;
+mod summary;
 mod train;
 mod val;
 
@@ -22,6 +23,7 @@ pub enum Command {
     #[command(visible_alias = "eval")]
     Val(val::Val),
     Predict(predict::Predict),
+    Summary(summary::Show),
     Conv(conv::Conv),
     Explain(explain::Explain),
     Bench(bench::Bench),
@@ -35,6 +37,7 @@ pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
         Some(Command::Train(train)) => train.run(&globals),
         Some(Command::Val(val)) => val.run(&globals),
         Some(Command::Predict(predict)) => predict.run(&globals),
+        Some(Command::Summary(show)) => show.run(&globals),
         Some(Command::Conv(conv)) => conv.run(&globals),
         Some(Command::Explain(explain)) => explain.run(&globals),
         Some(Command::Runs(runs)) => runs.run(&globals),

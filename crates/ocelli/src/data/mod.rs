@@ -43,7 +43,7 @@ pub use cifar::{Cifar, parse_cifar};
 pub use dataset::{Dataset, OpenOptions, Source, Split, open};
 pub use decode::{MAX_PIXELS, MAX_SIDE, decode, read};
 pub use idx::{Idx, parse_idx};
-pub use known::{KNOWN, Known, default_data_dir, known};
+pub use known::{KNOWN, Known, default_data_dir, known, not_known};
 pub use list::{List, Row, parse_csv};
 pub use loader::{Batch, Batches, Loader, TrainingOptions};
 pub use picture::Picture;

@@ -3,7 +3,7 @@
 use super::{Feed, Part, Session, TrainOptions};
 use crate::error::{Error, Result};
 use crate::graph::lower::{Lowered, lower};
-use crate::graph::{Graph, Op, ValueId, gradient};
+use crate::graph::{Graph, LossKind, Op, ValueId, gradient};
 use crate::net::Resolved;
 use crate::tensor::Tensors;
 
@@ -39,6 +39,9 @@ pub struct TrainingGraph {
 /// Each parameter is updated as soon as its gradient is complete, so that the gradient's memory is free again; with
 /// clipping all gradients must wait for their common norm.
 pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph> {
+    if matches!(options.loss, LossKind::CrossEntropy { .. }) {
+        net.check_logits()?;
+    }
     let Lowered { mut graph, outputs, statistics, .. } = lower(net, true)?;
     let (mut losses, mut seeds, mut correct) = (vec![], vec![], None);
     for (i, &output) in outputs.iter().enumerate() {
@@ -87,30 +90,9 @@ pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph>
     Ok(TrainingGraph { graph, losses, correct, square_sum })
 }
 
-/// Fails where a parameter is missing or of another shape.
-pub fn check_parameters(net: &Resolved, tensors: &Tensors) -> Result<()> {
-    for parameter in net.parameters() {
-        match tensors.get(&parameter.name) {
-            Some(tensor) if tensor.dims == parameter.dims => {}
-            Some(tensor) => {
-                return Err(Error::new(format!(
-                    "{}: the weights are {:?}, the network needs {:?}",
-                    parameter.name, tensor.dims, parameter.dims
-                ))
-                .advice("Use the network that the weights were made for, with the same input size and classes."));
-            }
-            None => {
-                return Err(Error::new(format!("{}: not among the {} tensors given", parameter.name, tensors.len()))
-                    .advice("Use the network that the weights were made for."));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Checks parameters and hands them to a session.
 pub fn write_parameters(net: &Resolved, tensors: &Tensors, session: &mut dyn Session) -> Result<()> {
-    check_parameters(net, tensors)?;
+    net.check_tensors(tensors)?;
     for parameter in net.parameters() {
         session.write(&parameter.name, &tensors[&parameter.name].data);
     }

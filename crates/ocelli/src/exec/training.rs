@@ -181,7 +181,7 @@ impl Training {
     /// # Errors
     /// Something is missing or of another shape.
     pub fn restore(&mut self, tensors: &Tensors, state: &Tensors) -> Result<()> {
-        build::check_parameters(&self.net, tensors)?;
+        self.net.check_tensors(tensors)?;
         for (name, dims) in self.state_names() {
             let found = state.get(&name).map(|t| &t.dims);
             if found != Some(&dims) {

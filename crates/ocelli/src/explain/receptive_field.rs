@@ -2,38 +2,9 @@
 
 use super::tiles::Tile;
 use crate::error::{Error, Result};
-use crate::net::{Resolved, ResolvedLayer, Source};
+use crate::net::Resolved;
 use crate::plot::{Canvas, Color, Text, text_width};
-use crate::shape::{ReceptiveField, Shape};
-
-/// The receptive field of every layer, in the order of the layers; `None` for layers that see the whole picture.
-pub fn fields(net: &Resolved) -> Vec<Option<ReceptiveField>> {
-    let mut fields: Vec<Option<ReceptiveField>> = Vec::with_capacity(net.layers.len());
-    for layer in &net.layers {
-        let field = if layer.kind.sees_everything() { None } else { field(layer, &fields) };
-        fields.push(field);
-    }
-    fields
-}
-
-fn field(layer: &ResolvedLayer, before: &[Option<ReceptiveField>]) -> Option<ReceptiveField> {
-    let mut union: Option<ReceptiveField> = None;
-    for (source, shape) in layer.inputs.iter().zip(&layer.input_shapes) {
-        let input = match source {
-            Source::Input => ReceptiveField::PIXEL,
-            Source::Layer(i) => before[*i]?,
-        };
-        let own = match (shape, layer.shape) {
-            (Shape::Map([_, height, width]), _) => match layer.kind.window([*height, *width]) {
-                Some(window) => input.through(&window),
-                None => input,
-            },
-            (Shape::Flat(_), _) => return None,
-        };
-        union = Some(union.map_or(own, |other| other.union(&own)));
-    }
-    union
-}
+use crate::shape::ReceptiveField;
 
 /// The rectangle of the picture that the unit at `[row, column]` of a layer sees: top, left, height, width. It may reach
 /// beyond the picture, into the padding.
@@ -43,7 +14,7 @@ pub fn rectangle(field: &ReceptiveField, unit: [usize; 2]) -> ([isize; 2], [usiz
 
 /// Layers whose units have a place in the picture.
 pub fn layers(net: &Resolved) -> Vec<&str> {
-    let fields = fields(net);
+    let fields = net.receptive_fields();
     let placed = net.layers.iter().zip(&fields).filter(|(_, field)| field.is_some());
     placed.filter(|(layer, _)| layer.shape.size().is_some()).map(|(layer, _)| layer.name.as_str()).collect()
 }
@@ -54,7 +25,7 @@ pub fn layers(net: &Resolved) -> Vec<&str> {
 /// # Errors
 /// The layer does not exist, sees the whole picture, or has no such unit.
 pub fn draw(net: &Resolved, layer: &str, unit: Option<[usize; 2]>, picture: Tile) -> Result<(Canvas, String)> {
-    let all = fields(net);
+    let all = net.receptive_fields();
     let place = net.layers.iter().position(|candidate| candidate.name == layer);
     let found = place.and_then(|i| Some((all[i]?, net.layers[i].shape.size()?)));
     let Some((field, size)) = found else {

@@ -1,5 +1,5 @@
 use super::planes::Planes;
-use super::receptive_field::{fields, rectangle};
+use super::receptive_field::rectangle;
 use super::trace::{Operation, trace};
 use super::worked::{Window, work};
 use super::{filters, maps, receptive_field, shift, tiles};
@@ -94,7 +94,7 @@ fn errors_list_the_layers_that_would_do() {
 #[test]
 fn receptive_fields_of_lenet5() {
     let net = Net::zoo("lenet5").unwrap().resolve(None, None).unwrap();
-    let fields = fields(&net);
+    let fields = net.receptive_fields();
     let field = |name: &str| fields[net.layers.iter().position(|layer| layer.name == name).unwrap()];
     let conv2 = field("conv2").unwrap();
     assert_eq!((conv2.size, conv2.jump, conv2.start), ([14, 14], [2, 2], [-2, -2]));

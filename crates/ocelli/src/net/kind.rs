@@ -233,10 +233,23 @@ pub(crate) fn from_table<T: for<'a> Deserialize<'a>>(table: toml::Table) -> Resu
     toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
         let text = error.to_string();
         match text.trim_end().split_once("\nin ") {
-            Some((what, key)) => Error::new(format!("{key}: {what}")),
-            None => Error::new(text.trim_end().replace('\n', ", ")),
+            Some((what, key)) => plain(what).at(key),
+            None => plain(text.trim_end()),
         }
     })
+}
+
+/// Serde's message as two lines, in words that a reader of the file knows.
+pub(crate) fn plain(message: &str) -> Error {
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return Error::new(format!("the key {key} is missing")).advice(format!("Add {} = ….", key.trim_matches('`')));
+    }
+    match message.split_once(", expected ") {
+        Some((what, "a boolean")) => Error::new(what).advice("Use true or false."),
+        Some((what, "f64")) => Error::new(what).advice("Use a number."),
+        Some((what, expected)) => Error::new(what).advice(format!("Use {expected}.")),
+        None => Error::new(message.replace('\n', ", ")),
+    }
 }
 
 /// `unknown key "fitlers"` with `Did you mean "filters"?`, or the list of what there is.

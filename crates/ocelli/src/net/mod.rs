@@ -3,6 +3,8 @@
 //! A [`Net`] is what a file says; [`Net::resolve`] unrolls its blocks, puts the layers in order and gives every layer its
 //! shapes and parameters.
 
+mod builder;
+mod check;
 mod init;
 pub mod keys;
 pub mod kind;
@@ -12,6 +14,7 @@ mod text;
 mod unroll;
 mod zoo;
 
+pub use builder::Builder;
 pub use init::initialise;
 pub use kind::{Init, LayerKind, Role};
 pub use resolve::{Parameter, Resolved, ResolvedLayer, ResolvedOutput, Source};
@@ -198,3 +201,19 @@ impl Net {
 
 #[cfg(test)]
 mod tests;
+
+/// The Rust samples of the layers' pages, run as tests.
+#[cfg(doctest)]
+mod pages {
+    macro_rules! pages {
+        ($($name:ident)*) => {$(
+            #[doc = include_str!(concat!("../../../../docs/layers/", stringify!($name), ".md"))]
+            #[allow(non_camel_case_types)]
+            pub struct $name;
+        )*};
+    }
+    pages! {
+        conv pad max_pool avg_pool global_avg_pool linear flatten dropout relu leaky_relu relu6 sigmoid tanh gelu hard_swish
+        batch_norm lrn add multiply concat softmax
+    }
+}

@@ -1,6 +1,6 @@
 //! The text form: strict TOML, one line a layer.
 
-use super::kind::{Kind, from_table, unknown};
+use super::kind::{Kind, from_table, plain, unknown};
 use super::{Block, BlockUse, Content, FORMAT, Layer, Net, Output, Settings};
 use crate::shape::MAX_SIZE;
 use crate::{Error, Result};
@@ -101,7 +101,11 @@ fn parse_layer(table: &mut Table) -> Result<Layer> {
     if let Some(name) = &name {
         check_name(name)?;
     }
-    let inputs = take(table, "inputs")?.unwrap_or_default();
+    let inputs: Option<Vec<String>> = take(table, "inputs")?;
+    if inputs.as_ref().is_some_and(Vec::is_empty) {
+        return Err(Error::new("`inputs` is empty").advice("Name a layer, or leave `inputs` out for the layer before."));
+    }
+    let inputs = inputs.unwrap_or_default();
     let settings = Settings {
         init: take_table(table, "init")?,
         lr: take_table(table, "lr")?,
@@ -145,9 +149,8 @@ fn block_use(mut table: Table) -> Result<BlockUse> {
 
 /// Takes a key out of a table.
 fn take<T: for<'a> Deserialize<'a>>(table: &mut Table, key: &str) -> Result<Option<T>> {
-    let read = |value: Value| {
-        value.try_into().map_err(|error: toml::de::Error| Error::new(format!("`{key}`: {}", error.message())))
-    };
+    let read =
+        |value: Value| value.try_into().map_err(|error: toml::de::Error| plain(error.message()).at(format!("`{key}`")));
     table.remove(key).map(read).transpose()
 }
 
@@ -186,7 +189,7 @@ pub(super) fn write(net: &Net) -> String {
     let layers: Vec<Table> = net.layers.iter().map(layer_table).collect();
     write_layers(&mut text, &layers);
     for (name, block) in &net.blocks {
-        line(&mut text, &format!("\n[blocks.{}]", quoted(name)));
+        line(&mut text, &format!("\n[blocks.{}]", bare_or_quoted(name)));
         write_layers(&mut text, &block.layers);
     }
     for output in &net.outputs {

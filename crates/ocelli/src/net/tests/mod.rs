@@ -3,6 +3,8 @@
 use super::*;
 use crate::shape::Shape;
 
+mod check;
+mod docs;
 mod shapes;
 mod text;
 mod zoo;

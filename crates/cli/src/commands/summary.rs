@@ -1,0 +1,62 @@
+//! `ocelli summary`: a network layer by layer.
+
+use crate::arguments::Globals;
+use crate::models::net_or_model;
+use crate::text;
+use clap::Args;
+use ocelli::Result;
+use ocelli::summary::{Summary, compare_dense, dense_table};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Show a network's layers: sizes with their formula, parameters, costs, what a unit sees, memory
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ocelli summary lenet5\n  ocelli summary alexnet-slide --batch-size 128 --train\n  \
+    ocelli summary my-net.toml --strict --compare-dense"
+)]
+pub struct Show {
+    /// A zoo name, a .toml file, a run folder, latest, or a .safetensors file
+    net: String,
+    /// Pictures at a time, for the memory
+    #[arg(long, value_name = "B", default_value = "1", value_parser = text::positive)]
+    batch_size: usize,
+    /// Also checks that the network can be trained with cross-entropy
+    #[arg(long)]
+    train: bool,
+    /// An output size that is not whole is an error
+    #[arg(long)]
+    strict: bool,
+    /// Also the weights that each convolution would need without sharing, and without sparse connections
+    #[arg(long)]
+    compare_dense: bool,
+}
+
+impl Show {
+    /// Prints the table.
+    pub fn run(self, globals: &Globals) -> Result<ExitCode> {
+        let (net, _) = net_or_model(&self.net)?;
+        if self.strict {
+            net.check_strict()?;
+        }
+        if self.train {
+            net.check_logits()?;
+        }
+        let summary = Summary::new(&net, self.batch_size, None);
+        let dense = if self.compare_dense { compare_dense(&net) } else { Vec::new() };
+        if globals.json {
+            let mut value = summary.to_json();
+            if self.compare_dense {
+                let row = |row: &ocelli::summary::Dense| json!({ "layer": row.layer, "dense": row.dense, "local": row.local, "shared": row.shared, "neuron": row.neuron });
+                value["compare_dense"] = dense.iter().map(row).collect();
+            }
+            text::json(&value);
+        } else {
+            text::print(&summary.to_string());
+            if self.compare_dense {
+                text::print(&format!("\n{}", dense_table(&dense)));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

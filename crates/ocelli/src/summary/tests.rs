@@ -1,0 +1,172 @@
+//! Facts about sizes and costs.
+
+use super::*;
+use crate::net::Net;
+
+fn net(input: [usize; 3], layers: &str) -> Resolved {
+    let text = format!("format = 1\nname = \"t\"\ninput = {input:?}\nlayers = [{layers}]");
+    Net::from_toml(&text, "t").and_then(|net| net.resolve(None, None)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn zoo(name: &str) -> Summary {
+    Summary::new(&Net::zoo(name).unwrap().resolve(None, None).unwrap(), 1, None)
+}
+
+/// Size and jump of what a layer's units see.
+fn sees(summary: &Summary, layer: &str) -> Option<(usize, usize)> {
+    let row = summary.layers.iter().find(|row| row.name == layer).unwrap_or_else(|| panic!("no {layer}"));
+    row.field.map(|field| (field.size[0], field.jump[0]))
+}
+
+#[test]
+fn alexnets_receptive_fields_and_jumps_are_those_of_the_table() {
+    let net = zoo("alexnet-slide");
+    for (layer, size, jump) in [
+        ("conv1", 11, 4),
+        ("pool1", 19, 8),
+        ("norm1", 19, 8),
+        ("conv2", 51, 8),
+        ("pool2", 67, 16),
+        ("conv3", 99, 16),
+        ("conv4", 131, 16),
+        ("conv5", 163, 16),
+        ("pool3", 195, 32),
+    ] {
+        assert_eq!(sees(&net, layer), Some((size, jump)), "{layer}");
+    }
+    assert_eq!(sees(&net, "fc6"), None, "a linear layer sees everything");
+}
+
+#[test]
+fn alexnets_totals_are_those_of_the_tables() {
+    let slide = zoo("alexnet-slide");
+    assert_eq!((slide.parameters, slide.macs), (62_378_344, 1_135_256_096));
+    let paper = zoo("alexnet-2012-2gpu");
+    assert_eq!((paper.parameters, paper.macs), (60_965_224, 724_406_816));
+}
+
+#[test]
+fn parameters_are_shown_as_a_product() {
+    let products = |name: &str| -> Vec<String> {
+        let rows = zoo(name).layers.into_iter().filter(|row| row.parameters > 0);
+        rows.map(|row| format!("{} = {}", row.product, row.parameters)).collect()
+    };
+    assert_eq!(
+        products("lenet5"),
+        [
+            "6·(5·5·1) + 6 = 156",
+            "16·(5·5·6) + 16 = 2416",
+            "120·400 + 120 = 48120",
+            "84·120 + 84 = 10164",
+            "10·84 + 10 = 850"
+        ]
+    );
+    assert_eq!(products("resnet18")[..2], ["64·(7·7·3) = 9408", "2·64 = 128"]);
+    assert_eq!(products("alexnet-2012-2gpu")[1], "256·(5·5·48) + 256 = 307456");
+}
+
+#[test]
+fn lecun_counted_a_connection_for_every_weight_and_bias_of_every_unit() {
+    // 1989: H1 has 768 units of 25 inputs and a bias, LeNet-5's C1 has 122,304 connections, its subsampling 4 a unit.
+    let h1 = Summary::new(
+        &net([1, 16, 16], r#"{ type = "conv", filters = 12, kernel = 5, stride = 2, padding = [2, 2, 1, 1] }"#),
+        1,
+        None,
+    );
+    assert_eq!(h1.connections, 768 * 26);
+    let lenet5 = zoo("lenet5");
+    assert_eq!(lenet5.layers[0].connections, 28 * 28 * 6 * 26);
+    assert_eq!(lenet5.layers[2].connections, 14 * 14 * 6 * 4);
+    assert_eq!(lenet5.layers[1].connections, 0);
+    assert_eq!(lenet5.layers[6].connections, 48_120);
+}
+
+#[test]
+fn sparse_and_shared_connections_save_what_the_lecture_says() {
+    let six = net([3, 32, 32], r#"{ type = "conv", filters = 6, kernel = 5 }"#);
+    let rows = compare_dense(&six);
+    assert_eq!((rows[0].dense, rows[0].local, rows[0].shared, rows[0].neuron), (14_450_688, 352_800, 450, 3_072));
+    let text = dense_table(&rows);
+    assert!(text.contains("conv1        32x32x3  28x28x6  14,450,688  352,800     450             3,072"), "{text}");
+    let large = net([3, 200, 200], r#"{ type = "conv", filters = 6, kernel = 5 }"#);
+    assert_eq!(compare_dense(&large)[0].neuron, 120_000);
+}
+
+#[test]
+fn what_is_never_seen_is_said_and_refused_by_a_strict_reading() {
+    let seven = net([1, 7, 7], r#"{ type = "conv", filters = 1, kernel = 3, stride = 3 }"#);
+    let words = "conv1: (7 - 3 + 2*0)/3 + 1 = 2.33";
+    assert_eq!(seven.notes(), [format!("{words}: 1 row and 1 column at the bottom and right are never seen")]);
+    assert!(seven.check_strict().unwrap_err().what().starts_with(&format!("{words} is not whole: 1 row and")));
+    assert!(net([1, 7, 7], r#"{ type = "conv", filters = 1, kernel = 3, stride = 2 }"#).check_strict().is_ok());
+    let resnet = zoo("resnet18");
+    assert_eq!(resnet.notes[0], "conv1: (224 - 7 + 2*3)/2 + 1 = 112.5: only padding is left over");
+    let wide = net([1, 4, 9], r#"{ type = "max_pool", kernel = 2 }"#);
+    assert_eq!(wide.notes(), ["max_pool1: (9 - 2 + 2*0)/2 + 1 = 4.5: 1 column at the right is never seen"]);
+    assert!(zoo("alexnet-slide").notes.is_empty() && zoo("lenet5").notes.is_empty());
+}
+
+#[test]
+fn alexnet_with_224_pictures_is_told_about_227() {
+    let net = Net::zoo("alexnet-slide").unwrap().resolve(None, Some([3, 224, 224])).unwrap();
+    let sizes: Vec<usize> =
+        ["conv1", "pool1", "pool2", "pool3"].map(|name| net.layer(name).unwrap().shape.dims()[1]).into();
+    assert_eq!(sizes, [54, 26, 12, 5]);
+    let notes = net.notes();
+    assert_eq!(
+        notes[0],
+        "conv1: (224 - 11 + 2*0)/4 + 1 = 54.25: 1 row and 1 column at the bottom and right are never seen"
+    );
+    assert_eq!(
+        notes.last().unwrap(),
+        "alexnet-slide: The paper writes 224, but its 55x55 maps need 227, or padding 2 with 224."
+    );
+}
+
+#[test]
+fn the_memory_counts_what_is_alive_together() {
+    // Two 8x8 maps of two channels are alive at a time, and 2 parameters of weight and bias: (128 + 128)·3 + 4 + … floats.
+    let layers = r#"{ type = "conv", filters = 2, kernel = 1 }, { type = "relu" }, { type = "tanh" }"#;
+    let summary = Summary::new(&net([2, 8, 8], layers), 3, None);
+    assert_eq!(summary.memory.infer, 4 * (6 + 3 * 256));
+    assert_eq!(summary.memory.train, 4 * (3 * 6 + 3 * 2 * 512));
+    assert_eq!(summary.activation_bytes, 4 * 3 * 128);
+    // A residual keeps the input alive until the sum.
+    let residual = r#"{ type = "relu" }, { type = "tanh" }, { type = "add", inputs = ["tanh1", "input"] }"#;
+    assert_eq!(Summary::new(&net([2, 8, 8], residual), 1, None).memory.infer, 4 * 3 * 128);
+}
+
+#[test]
+fn the_table_has_a_line_per_layer_and_the_json_the_contracts_keys() {
+    let summary = zoo("lenet5");
+    let text = summary.to_string();
+    let line = text.lines().find(|line| line.starts_with("conv2")).unwrap();
+    for part in [
+        "conv 5x5",
+        "10x10x16",
+        "(14 - 5 + 2*0)/1 + 1 = 10",
+        "16·(5·5·6) + 16 = 2,416",
+        "240,000",
+        "241,600",
+        "14 / 2",
+        "6.4 KB",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(text.contains("parameters    61,706 (246.8 KB)"), "{text}");
+    let json = summary.to_json();
+    for key in ["schema", "name", "parameters", "macs", "connections", "activation_bytes", "layers"] {
+        assert!(json.get(key).is_some(), "{key}");
+    }
+    for key in ["name", "type", "output", "parameters", "macs", "connections", "receptive_field"] {
+        assert!(json["layers"][0].get(key).is_some(), "{key}");
+    }
+    assert_eq!(json["layers"][0]["output"], serde_json::json!([6, 28, 28]));
+    assert_eq!(json["layers"][10]["receptive_field"], serde_json::json!([28, 28]));
+}
+
+#[test]
+fn bytes_and_thousands() {
+    assert_eq!(["0", "999", "1,000", "62,378,344"], [0, 999, 1_000, 62_378_344].map(thousands)[..]);
+    assert_eq!(["12 bytes", "1.0 KB", "249.5 MB", "1.0 MB"], [12, 1_000, 249_513_376, 999_960].map(bytes)[..]);
+}
