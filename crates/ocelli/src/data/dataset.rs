@@ -149,7 +149,7 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     if path.is_file() {
         return list::open(path, options);
     }
-    Err(known::not_found(spec))
+    Err(known::not_known(spec))
 }
 
 impl Dataset {

@@ -177,7 +177,8 @@ pub(super) fn open_binary(folder: &Path, options: &OpenOptions) -> Result<Option
     Layout::of(folder).map(|layout| layout.open(None, options)).transpose()
 }
 
-pub(super) fn not_found(spec: &str) -> Error {
+/// That nothing is called `spec`, with what is known.
+pub fn not_known(spec: &str) -> Error {
     let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
     let meant = did_you_mean(spec, names.iter().copied()).map(|name| format!("Did you mean '{name}'? "));
     Error::usage(format!("no data set, folder or list is called '{spec}'")).advice(format!(

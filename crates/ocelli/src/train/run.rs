@@ -103,6 +103,12 @@ impl Run<'_> {
             if !result.finite || !result.loss.is_finite() {
                 return Err(self.not_finite(&batch, result.loss, lr));
             }
+            for error in &batch.skipped {
+                self.tell(&Event::Warning {
+                    what: error.what().into(),
+                    advice: "Left out of its batch, because of --skip-bad.".into(),
+                })?;
+            }
             self.count(&batch, &result);
             let seconds = last.elapsed().as_secs_f64();
             last = Instant::now();
