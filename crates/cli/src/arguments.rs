@@ -93,7 +93,7 @@ fn explain(error: &clap::Error) -> Error {
     let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()
         .find_map(word);
-    let advice = match (suggestion, words(ContextKind::ValidValue)) {
+    let mut advice = match (suggestion, words(ContextKind::ValidValue)) {
         (Some(suggestion), _) => format!("Did you mean {suggestion}?"),
         (None, valid) if !valid.is_empty() => format!("Use one of: {}.", valid.join(", ")),
         _ => format!("Run `{}` to see what it takes.", help_command()),
@@ -111,7 +111,13 @@ fn explain(error: &clap::Error) -> Error {
         ErrorKind::InvalidValue if value.is_empty() => format!("{flag} needs a value"),
         ErrorKind::InvalidValue => format!("{flag}: '{value}' is not possible"),
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(|why| format!(" ({why})")).unwrap_or_default();
+            // The library's errors are a line that says why and a line that says what to do.
+            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let (why, better) = why.split_once('\n').unwrap_or((&why, ""));
+            if !better.is_empty() {
+                advice = better.to_string();
+            }
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             format!("{flag}: '{value}' is not possible{why}")
         }
         ErrorKind::ArgumentConflict => match words(ContextKind::PriorArg) {

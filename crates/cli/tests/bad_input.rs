@@ -141,7 +141,7 @@ fn networks_that_cannot_be() {
         fs::write(here.join("net.toml"), text).unwrap();
         refused(here, 1, &["train", "net.toml"], &words);
     }
-    refused(here, 1, &["train", "lenet-5"], &["unknown net \"lenet-5\"", "Did you mean \"lenet5\"?"]);
+    refused(here, 2, &["train", "lenet-5"], &["unknown net \"lenet-5\"", "Did you mean \"lenet5\"?"]);
 }
 
 #[test]
