@@ -354,34 +354,57 @@ def train(text, start, images, labels, indices, lr, dtype):
     return torch.cat(losses), {name: t.detach() for name, t in tensors.items()}, logits
 
 
+def spread(text, start, images, labels, indices, lr, losses, runs=16):
+    """Largest relative difference of PyTorch's own float32 losses when every starting weight is off by a rounding.
+
+    Twenty steps decide millions of times on which side of zero a value lies. Where one lies so close that a rounding
+    decides, the losses jump by 1e-3, on any machine and in any library: such a problem cannot tell right from wrong."""
+    worst = 0.0
+    for run in range(runs):
+        generator = torch.Generator().manual_seed(run)
+        off = {key: value * (1 + 6e-8 * torch.randint(-1, 2, value.shape, generator=generator)) for key, value in start.items()}
+        rough, _, _ = train(text, off if run else start, images, labels, indices, lr, torch.float32)
+        worst = max(worst, ((rough - losses) / losses).abs().max().item())
+    return worst
+
+
 def make_parity():
     for name, text in PARITY.items():
-        seed(name)
-        net = Net(text)
-        dims = net.toml["input"]
-        # Pictures: a colour and a coarse pattern for each class, and noise, in bytes; the net sees (byte - 128) / 64,
-        # exact in float32.
-        labels = torch.arange(POOL) % 10
-        patterns = torch.randn(10, dims[0], 1, 1) + F.interpolate(torch.randn(10, dims[0], 4, 4), size=dims[1:])
-        pictures = (128 + 30 * patterns[labels] + 30 * torch.randn(POOL, *dims)).clamp(0, 255).to(torch.uint8)
-        images = (pictures.double() - 128) / 64
-        with torch.no_grad():
-            net(images[:2], False)
-        start = {}
-        for key, value in net.tensors.items():
-            kind = key.rsplit(".", 1)[1]
-            constant = {"running_mean": 0.0, "running_var": 1.0, "bias": 0.0}.get(kind, 1.0 if value.dim() == 1 else None)
-            start[key] = single(value.detach() if constant is None else torch.full_like(value, constant))
-        indices = torch.cat([torch.randperm(POOL) for _ in range(STEPS * BATCH // POOL + 1)])[:STEPS * BATCH].reshape(STEPS, BATCH)
-        lr = {"lenet5": 0.01, "convnetjs-cifar10": 0.01, "residual": 0.05}[name]
-        losses, after, logits = train(text, start, images, labels, indices, lr, torch.float64)
-        rough, _, _ = train(text, start, images, labels, indices, lr, torch.float32)
-        print(f"parity {name}: loss {losses[0]:.4f} -> {losses[-1]:.4f}; PyTorch's own float32 differs by "
-              f"{((rough - losses) / losses).abs().max():.1e}")
-        out = {"images": pictures, "labels": labels, "indices": indices, "losses": losses, "logits": logits}
-        out |= {f"start.{key}": value for key, value in start.items()}
-        out |= {f"after.{key}": value for key, value in after.items()}
-        save(ROOT / "parity" / f"{name}.safetensors", out, net=text, lr=str(lr), momentum="0.9", weight_decay="5e-4")
+        for attempt in range(100):
+            differs = parity(name, text, f"{name} {attempt}" if attempt else name)
+            print(f"parity {name}, attempt {attempt}: PyTorch's own float32 differs by up to {differs:.1e}")
+            if differs < 5e-6:
+                break
+        else:
+            raise SystemExit(f"parity {name}: no well-conditioned problem found")
+
+
+def parity(name, text, seed_name):
+    """Writes a problem's file and returns its spread."""
+    seed(seed_name)
+    net = Net(text)
+    dims = net.toml["input"]
+    # Pictures: a colour and a coarse pattern for each class, and noise, in bytes; the net sees (byte - 128) / 64,
+    # exact in float32.
+    labels = torch.arange(POOL) % 10
+    patterns = torch.randn(10, dims[0], 1, 1) + F.interpolate(torch.randn(10, dims[0], 4, 4), size=dims[1:])
+    pictures = (128 + 30 * patterns[labels] + 30 * torch.randn(POOL, *dims)).clamp(0, 255).to(torch.uint8)
+    images = (pictures.double() - 128) / 64
+    with torch.no_grad():
+        net(images[:2], False)
+    start = {}
+    for key, value in net.tensors.items():
+        kind = key.rsplit(".", 1)[1]
+        constant = {"running_mean": 0.0, "running_var": 1.0, "bias": 0.0}.get(kind, 1.0 if value.dim() == 1 else None)
+        start[key] = single(value.detach() if constant is None else torch.full_like(value, constant))
+    indices = torch.cat([torch.randperm(POOL) for _ in range(STEPS * BATCH // POOL + 1)])[:STEPS * BATCH].reshape(STEPS, BATCH)
+    lr = {"lenet5": 0.01, "convnetjs-cifar10": 0.01, "residual": 0.05}[name]
+    losses, after, logits = train(text, start, images, labels, indices, lr, torch.float64)
+    out = {"images": pictures, "labels": labels, "indices": indices, "losses": losses, "logits": logits}
+    out |= {f"start.{key}": value for key, value in start.items()}
+    out |= {f"after.{key}": value for key, value in after.items()}
+    save(ROOT / "parity" / f"{name}.safetensors", out, net=text, lr=str(lr), momentum="0.9", weight_decay="5e-4")
+    return spread(text, start, images, labels, indices, lr, losses)
 
 
 def main():
