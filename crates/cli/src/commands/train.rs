@@ -16,9 +16,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What `ocelli train` does on its own.
+const FIRST: &str = "recipes/mnist-10k-lenet5.toml";
+const FIRST_RECIPE: &str = include_str!("../../../../recipes/mnist-10k-lenet5.toml");
+
 /// Train a network, or go on with a run
 ///
-/// Without anything: LeNet-5 on the embedded digits. With --data FOLDER and no NET: small-colour, a small colour network
+/// Without net, data, optimizer, schedule and lr: LeNet-5 on the embedded digits by recipes/mnist-10k-lenet5.toml. With --data FOLDER and no NET: small-colour, a small colour network
 /// (see `ocelli summary small-colour`); known sets of 28x28 grey pictures get lenet5.
 #[derive(Args)]
 #[command(after_help = "Example: your own pictures, a folder for each class\n  \
@@ -233,9 +237,15 @@ impl Train {
         report_outcome(&outcome, globals)
     }
 
-    /// Flags over the file of --config over the defaults.
+    /// Flags over the file of --config over the defaults. Without a net, data and a way to train them: the first recipe.
     fn settings(&self, flags: toml::Table) -> Result<Settings> {
         let mut layers = Vec::new();
+        // The rate and the schedule of a recipe are made for its optimiser, so one of these flags means: the defaults.
+        let own_way = ["net", "data", "optimizer", "schedule", "lr"].iter().any(|key| flags.contains_key(*key));
+        if self.config.is_none() && !own_way {
+            let recipe = toml::from_str(FIRST_RECIPE).map_err(|error| Error::new(format!("{FIRST}: {error}")))?;
+            layers.push((FIRST.to_owned(), recipe));
+        }
         if let Some(config) = &self.config {
             layers.push((config.to_string_lossy().into_owned(), Settings::read_layer(config)?));
         }
