@@ -190,3 +190,11 @@ fn val_tells_the_same_at_any_batch_size_and_as_train_did() {
         assert_eq!(trained[0]["held_out"][key], told[key], "{key}");
     }
 }
+
+#[test]
+fn training_says_which_pixels_no_window_sees() {
+    let world = tempfile::tempdir().unwrap();
+    let run = ocelli(world.path(), &["train", "convnetjs-mnist", "--image-size", "27", "--max-steps", "1"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("never seen"), "{}", run.stderr);
+}

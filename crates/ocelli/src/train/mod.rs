@@ -161,7 +161,7 @@ impl Session<'_> {
             resumed_at,
             epochs_done,
         }))?;
-        for note in &task.notes {
+        for note in task.notes.iter().chain(&task.net.notes()) {
             run.tell(&Event::Note(note))?;
         }
         let ended = run.go()?;
