@@ -121,7 +121,7 @@ def ort(name, batch, threads):
 
 
 def ocelli(name, mode, batch, threads):
-    command = [ROOT / "target/release/ocelli", "bench", name, "--mode", mode, "--batch", batch, "--threads", threads, "--json"]
+    command = [ROOT / "target/release/ocelli", "bench", name, "--mode", mode, "--batch-size", batch, "--threads", threads, "--json"]
     out = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
     return json.loads(out.splitlines()[-1])["median_ms"]
 
