@@ -78,20 +78,23 @@ impl Block<'_> {
         // SAFETY: `check` has seen the sizes; every task writes inputs of its own.
         unsafe {
             let last = NV - 1;
-            let load =
-                |p: *const f32, v: usize| if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
             let mut acc = [[s.zero(); NV]; R];
             if unit > 0 {
                 for (r, acc) in acc.iter_mut().enumerate() {
                     for (v, acc) in acc.iter_mut().enumerate() {
-                        *acc = load(dx.add((row + r) * inputs + k + v * LANES), v);
+                        let p = dx.add((row + r) * inputs + k + v * LANES);
+                        *acc = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
                     }
                 }
             }
             let dy = self.dy.as_ptr().add(row * outputs);
             for o in unit..outputs.min(unit + UNITS) {
                 let w = self.w.as_ptr().add(o * inputs + k);
-                let weights: [S::V; NV] = core::array::from_fn(|v| load(w.add(v * LANES), v));
+                let mut weights = [s.zero(); NV];
+                for (v, weights) in weights.iter_mut().enumerate() {
+                    let p = w.add(v * LANES);
+                    *weights = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
+                }
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let dy = s.splat(*dy.add(r * outputs + o));
                     for (acc, w) in acc.iter_mut().zip(weights) {

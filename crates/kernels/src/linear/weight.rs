@@ -90,27 +90,7 @@ impl Kernel for Block<'_> {
 impl Block<'_> {
     #[inline(always)]
     fn tile<S: Simd, const U: usize, const NV: usize>(&self, s: S, unit: usize, k: usize, lanes: usize) {
-        let sum = over_groups::<S, U, NV>(s, self.n, |rows| {
-            let mut acc = [[s.zero(); NV]; U];
-            // SAFETY: `check` has seen that x and dy hold `n` rows.
-            unsafe {
-                for i in rows {
-                    let x = self.x.as_ptr().add(i * self.row + k);
-                    let x: [S::V; NV] = core::array::from_fn(|v| {
-                        let p = x.add(v * LANES);
-                        if v + 1 < NV || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) }
-                    });
-                    let dy = self.dy.as_ptr().add(i * self.outputs + unit);
-                    for (u, acc) in acc.iter_mut().enumerate() {
-                        let dy = s.splat(*dy.add(u));
-                        for (acc, x) in acc.iter_mut().zip(x) {
-                            *acc = s.fma(dy, x, *acc);
-                        }
-                    }
-                }
-            }
-            acc
-        });
+        let sum: [[S::V; NV]; U] = over_groups(s, self.n, &Products { block: self, unit, k, lanes });
         for (u, sums) in sum.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
                 // SAFETY: every task writes units and inputs of its own.
@@ -123,22 +103,63 @@ impl Block<'_> {
     }
 }
 
+/// The sum of a tile over a group of rows, a chain. A trait, not a closure: a closure would be compiled for the plain
+/// instruction set, outside of the kernel that it belongs to.
+trait Chain<S: Simd, const U: usize, const NV: usize> {
+    fn sum(&self, s: S, rows: std::ops::Range<usize>) -> [[S::V; NV]; U];
+}
+
+/// Products of dy's units with x's inputs, the last vector of `lanes`.
+struct Products<'a> {
+    block: &'a Block<'a>,
+    unit: usize,
+    k: usize,
+    lanes: usize,
+}
+
+impl<S: Simd, const U: usize, const NV: usize> Chain<S, U, NV> for Products<'_> {
+    #[inline(always)]
+    fn sum(&self, s: S, rows: std::ops::Range<usize>) -> [[S::V; NV]; U] {
+        let Block { x, dy, row, outputs, .. } = *self.block;
+        let mut acc = [[s.zero(); NV]; U];
+        for i in rows {
+            // SAFETY: `check` has seen that x and dy hold `n` rows.
+            unsafe {
+                let from = x.as_ptr().add(i * row + self.k);
+                let mut x = [s.zero(); NV];
+                for (v, x) in x.iter_mut().enumerate() {
+                    let p = from.add(v * LANES);
+                    *x = if v + 1 < NV || self.lanes == LANES { s.load(p) } else { s.load_n(p, self.lanes) };
+                }
+                let dy = dy.as_ptr().add(i * outputs + self.unit);
+                for (u, acc) in acc.iter_mut().enumerate() {
+                    let dy = s.splat(*dy.add(u));
+                    for (acc, x) in acc.iter_mut().zip(x) {
+                        *acc = s.fma(dy, x, *acc);
+                    }
+                }
+            }
+        }
+        acc
+    }
+}
+
 /// Sums a tile over groups of rows: `chain` gives the sum of the rows of a group.
 #[inline(always)]
 fn over_groups<S: Simd, const U: usize, const NV: usize>(
     s: S,
     n: usize,
-    chain: impl Fn(std::ops::Range<usize>) -> [[S::V; NV]; U],
+    chain: &impl Chain<S, U, NV>,
 ) -> [[S::V; NV]; U] {
     if n <= GROUP {
-        return chain(0..n);
+        return chain.sum(s, 0..n);
     }
     // Not set beforehand: clearing 25 levels of a tile would take as long as its products.
     let mut levels = [[[MaybeUninit::<S::V>::uninit(); NV]; U]; LEVELS];
     let mut tree = Tree::default();
     let groups = n.div_ceil(GROUP);
     for group in 0..groups {
-        let mut acc = chain(group * GROUP..n.min((group + 1) * GROUP));
+        let mut acc = chain.sum(s, group * GROUP..n.min((group + 1) * GROUP));
         let last = group + 1 == groups;
         let place = if last { tree.place_last() } else { tree.place(0) };
         for level in place.joins() {
@@ -150,7 +171,9 @@ fn over_groups<S: Simd, const U: usize, const NV: usize>(
         if last {
             return acc;
         }
-        levels[place.level] = acc.map(|row| row.map(MaybeUninit::new));
+        for (level, acc) in levels[place.level].iter_mut().flatten().zip(acc.iter().flatten()) {
+            level.write(*acc);
+        }
     }
     unreachable!("there is a last group")
 }
@@ -167,18 +190,31 @@ impl Kernel for Bias<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for unit in self.units.step_by(LANES) {
+        for unit in self.units.clone().step_by(LANES) {
             let lanes = LANES.min(self.outputs - unit);
-            let [[sum]] = over_groups::<S, 1, 1>(s, self.n, |rows| {
-                let mut acc = s.zero();
-                for i in rows {
-                    // SAFETY: `check` has seen that dy holds `n` rows.
-                    acc = s.add(acc, unsafe { s.load_n(self.dy.as_ptr().add(i * self.outputs + unit), lanes) });
-                }
-                [[acc]]
-            });
+            let [[sum]] = over_groups(s, self.n, &Ones { bias: &self, unit, lanes });
             // SAFETY: db holds a value for each unit.
             unsafe { s.store_n(self.db.pointer().add(unit), sum, lanes) };
         }
+    }
+}
+
+/// dy's units, as if x were ones.
+struct Ones<'a> {
+    bias: &'a Bias<'a>,
+    unit: usize,
+    lanes: usize,
+}
+
+impl<S: Simd> Chain<S, 1, 1> for Ones<'_> {
+    #[inline(always)]
+    fn sum(&self, s: S, rows: std::ops::Range<usize>) -> [[S::V; 1]; 1] {
+        let Bias { dy, outputs, .. } = *self.bias;
+        let mut acc = s.zero();
+        for i in rows {
+            // SAFETY: `check` has seen that dy holds `n` rows.
+            acc = s.add(acc, unsafe { s.load_n(dy.as_ptr().add(i * outputs + self.unit), self.lanes) });
+        }
+        [[acc]]
     }
 }
