@@ -397,13 +397,13 @@ fn compute<T: Real>(
         Op::RunningStatistics { .. } | Op::Update { .. } => Err(Error::new("changes stored values")),
         Op::Softmax => {
             let mut y = zeros(0);
-            rows(extent(input_ty(0)), &[x[0]], &mut y, &|x, y| softmax::softmax_reference(x[0].len(), x[0], y));
+            rows(extent(input_ty(0)), &[x[0]], &mut y, |x, y| softmax::softmax_reference(x[0].len(), x[0], y));
             one(y)
         }
         Op::SoftmaxBackward => {
             let mut dx = zeros(0);
             let inputs = [x[1], x[0]];
-            rows(extent(input_ty(0)), &inputs, &mut dx, &|x, dx| {
+            rows(extent(input_ty(0)), &inputs, &mut dx, |x, dx| {
                 softmax::softmax_backward_reference(x[0].len(), x[0], x[1], dx)
             });
             one(dx)
@@ -442,7 +442,7 @@ fn activated<T: Real>(activation: Option<Activation>, mut y: Vec<T>) -> Vec<T> {
 }
 
 /// Calls `f` with the channels of each pixel of some operands, gathered side by side.
-fn rows<T: Real>(extent: Extent, inputs: &[&[T]], y: &mut [T], f: &dyn Fn(&[&[T]], &mut [T])) {
+fn rows<T: Real>(extent: Extent, inputs: &[&[T]], y: &mut [T], f: impl Fn(&[&[T]], &mut [T])) {
     let Extent { samples, pixels, channels } = extent;
     for (i, p) in (0..samples).flat_map(|i| (0..pixels).map(move |p| (i, p))) {
         let at = |c: usize| (i * channels + c) * pixels + p;

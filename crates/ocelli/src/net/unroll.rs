@@ -21,9 +21,11 @@ pub(super) struct Unrolled {
     pub inputs: Vec<Source>,
 }
 
-/// The plain list in computable order, and the outputs with the places of their layers; the last layer is the output
-/// where the file names none.
-pub(super) fn unroll(net: &Net) -> Result<(Vec<Unrolled>, Vec<(Output, usize)>)> {
+/// An output and the place of its layer.
+pub(super) type PlacedOutput = (Output, usize);
+
+/// The plain list in computable order, and the outputs; the last layer is the output where the file names none.
+pub(super) fn unroll(net: &Net) -> Result<(Vec<Unrolled>, Vec<PlacedOutput>)> {
     let mut unroller = Unroller { net, found: Vec::new(), ends: HashMap::new(), steps: 0 };
     let last = unroller.expand(&net.layers, "", &Reference::Input, &mut Vec::new())?;
     let Unroller { found, ends, .. } = unroller;
