@@ -96,6 +96,50 @@ fn cpu_and_interpreter_agree_on_batch_norm() {
     compare(&net, false);
 }
 
+#[test]
+fn cpu_and_interpreter_agree_on_factors_that_are_a_row_of_values() {
+    let net = resolved(
+        r#"{ type = "conv", name = "a", filters = 5, kernel = 3 },
+           { type = "linear", units = 5 },
+           { type = "sigmoid", name = "s" },
+           { type = "multiply", inputs = ["a", "s"] },
+           { type = "linear", units = "classes" },"#,
+    );
+    compare(&net, true);
+    compare(&net, false);
+}
+
+#[test]
+fn right_answers_are_the_main_outputs_wherever_it_is_listed_and_an_output_without_loss_has_any_shape() {
+    let text = r#"
+        format = 1
+        name = "t"
+        input = [3, 9, 11]
+        classes = 4
+        layers = [
+          { type = "conv", name = "a", filters = 2, kernel = 3 },
+          { type = "linear", name = "side", units = "classes" },
+          { type = "linear", name = "main", inputs = ["a"], units = "classes" },
+        ]
+        outputs = [
+          { name = "side", layer = "side", loss_weight = 0.5, training_only = true },
+          { name = "main", layer = "main" },
+          { name = "maps", layer = "a", loss_weight = 0 },
+        ]
+    "#;
+    let net = Net::from_toml(text, "t.toml").unwrap().resolve(None, None).unwrap();
+    let mut tensors = parameters(&net);
+    // Whatever the picture: the main output says 2, the other 1.
+    for (bias, class) in [("main.bias", 2), ("side.bias", 1)] {
+        tensors.get_mut(bias).unwrap().data[class] = 1e6;
+    }
+    for device in [Device::cpu(2), Device::plain()] {
+        let mut training = Training::new(&net, &tensors, &options(Optimizer::sgd(0.0), None), &device, 6).unwrap();
+        let batch = Batch { labels: vec![2, 2, 1, 2, 0, 3], ..batch(6, 0) };
+        assert_eq!(training.step(&batch, 0.0, 0).unwrap().correct, 3);
+    }
+}
+
 fn batch(n: usize, key: u64) -> Batch {
     let labels = (0..n as u32).map(|i| (i * 7 + key as u32) % 4).collect();
     Batch { n, images: noise(n * 297, key), labels, targets: vec![], indices: (0..n).collect(), ..Batch::default() }

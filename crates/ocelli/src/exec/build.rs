@@ -10,7 +10,7 @@ use crate::tensor::Tensors;
 /// The forward graph in evaluation mode; its result is the main output.
 pub fn inference(net: &Resolved) -> Result<Graph> {
     let Lowered { mut graph, outputs, .. } = lower(net, false)?;
-    graph.results = vec![outputs[0]];
+    graph.results = vec![outputs[0].0];
     graph.forward_nodes = graph.nodes.len();
     Ok(graph)
 }
@@ -44,8 +44,10 @@ pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph>
     }
     let Lowered { mut graph, outputs, statistics, .. } = lower(net, true)?;
     let (mut losses, mut seeds, mut correct) = (vec![], vec![], None);
-    for (i, &output) in outputs.iter().enumerate() {
-        let weight = net.outputs.get(i).map_or(1.0, |o| o.loss_weight);
+    for (i, &(output, weight)) in outputs.iter().enumerate() {
+        if i > 0 && weight == 0.0 {
+            continue; // It may have any shape, so labels need not fit it.
+        }
         let made = graph.push_all(Op::Loss { kind: options.loss.clone(), weight }, &[output])?;
         losses.push(made[0]);
         correct.get_or_insert(made[1]);

@@ -33,7 +33,7 @@ pub fn gradients(
 ) -> Result<GradientsOf> {
     let Lowered { mut graph, outputs, statistics, pictures, .. } = lower(net, training)?;
     let n = input.dims.first().copied().unwrap_or(0);
-    let output = outputs[0];
+    let output = outputs[0].0;
     if n == 0 || grad_output.data.len() != graph.ty(output).elements(n) {
         return Err(Error::new(format!("the gradient {:?} does not fit the output", grad_output.dims)));
     }

@@ -453,3 +453,7 @@ fn rows<T: Real>(extent: Extent, inputs: &[&[T]], y: &mut [T], f: impl Fn(&[&[T]
         (0..channels).for_each(|c| y[at(c)] = row[c]);
     }
 }
+
+#[cfg(test)]
+#[path = "plain_tests.rs"]
+mod tests;

@@ -13,8 +13,8 @@ pub struct Lowered {
     pub graph: Graph,
     /// The pictures that it reads.
     pub pictures: ValueId,
-    /// The outputs, the main one first.
-    pub outputs: Vec<ValueId>,
+    /// The outputs with their part in the loss, the main one first.
+    pub outputs: Vec<(ValueId, f32)>,
     /// The value of each layer.
     pub layers: Vec<ValueId>,
     /// In training: updates of running statistics, to be made only once the loss is known to be finite.
@@ -54,14 +54,9 @@ pub fn lower(net: &Resolved, training: bool) -> Result<Lowered> {
         layers.push(value);
     }
     graph.layer = None;
-    let mut outputs: Vec<ValueId> =
-        net.outputs.iter().filter(|o| training || !o.training_only).map(|o| layers[o.layer]).collect();
-    if outputs.is_empty() {
-        outputs.extend(layers.last());
-    }
-    if outputs.is_empty() {
-        return Err(Error::new(format!("{} has no layers", net.name)).advice("Give it at least one layer."));
-    }
+    let main = net.main_output();
+    let others = net.outputs.iter().filter(|&o| o != main && (training || !o.training_only));
+    let outputs = std::iter::once(main).chain(others).map(|o| (layers[o.layer], o.loss_weight)).collect();
     Ok(Lowered { graph, pictures, outputs, layers, statistics })
 }
 

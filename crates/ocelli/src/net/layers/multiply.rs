@@ -45,7 +45,10 @@ impl LayerKind for Multiply {
         if l.shape(0) != l.shape(1) && !per_channel(l.shape(0), l.shape(1)) {
             (a, b) = (1, 0);
         }
-        let inputs = [l.input(a), l.input(b)];
+        let mut inputs = [l.input(a), l.input(b)];
+        if let (Shape::Map(_), Shape::Flat(factors)) = (l.shape(a), l.shape(b)) {
+            inputs[1] = l.push(Op::Unflatten([factors, 1, 1]), &inputs[1..])?[0];
+        }
         l.push(Op::Multiply, &inputs).map(|made| made[0])
     }
 }
