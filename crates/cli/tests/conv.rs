@@ -57,12 +57,16 @@ fn the_turned_filter_gives_the_convolution_of_signals() {
 
 #[test]
 fn mistakes_are_explained_in_two_lines() {
-    let cases: [(&[&str], &str, &str); 6] = [
+    let cases: [(&[&str], &str, &str); 10] = [
         (
             &["conv", "--input", "1 2;3", "--filter", "1"],
-            "--input: row 2 of channel 1 has 1 numbers",
+            "--input: row 2 of channel 1 has 1 number,",
             "Type numbers as",
         ),
+        (&["conv", "--input", "1 a;3 4", "--filter", "1"], "--input: 'a' in row 1 of channel 1", "Type numbers as"),
+        (&["conv", "--input", "", "--filter", "1"], "--input: no numbers", "Type numbers as"),
+        (&["conv", "--input", "1", "--filter", "1", "--padding", "-1"], "--padding: '-1' is not possible", "same"),
+        (&["conv", "--input", "1", "--filter", "1", "--output", "a.jpg"], "written as PNG", ".png"),
         (
             &["conv", "--input", "1", "--filter", "vertical-lin-7"],
             "no filter is called",
@@ -73,7 +77,7 @@ fn mistakes_are_explained_in_two_lines() {
             "the 1x3 filter does not fit the 1x2 input: (2 - 3",
             "padding",
         ),
-        (&["conv", "--input", "1|2", "--filter", "1"], "the filter has 1 channels, the input has 2", "full depth"),
+        (&["conv", "--input", "1|2", "--filter", "1"], "the filter has 1 channel, the input has 2", "full depth"),
         (&["conv", "--input", "1", "--filter", "1", "--padding", "some"], "--padding: 'some' is not possible", "same"),
         (
             &["conv", "--input", "1", "--filter", "1", "--at", "0,7"],
@@ -85,4 +89,24 @@ fn mistakes_are_explained_in_two_lines() {
         let (first, second) = bad(here(), 2, arguments);
         assert!(first.contains(what) && second.contains(advice), "{first}\n{second}");
     }
+}
+
+#[test]
+fn a_picture_goes_in_and_comes_out_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("in.png");
+    // A white line on black in colour: its left border is an edge upwards, its right one an edge downwards.
+    let colour = image::RgbImage::from_fn(20, 18, |x, _| image::Rgb(if x == 10 { [255; 3] } else { [0; 3] }));
+    colour.save(&picture).unwrap();
+    let path = picture.to_str().unwrap();
+    let line = ["conv", "--input", path, "--filter", "vertical-edge", "--output", "edges.png"];
+    let text = good(folder.path(), &line);
+    assert!(text.contains("input 18x20, filter 3x3"), "{text}");
+    assert!(text.contains("read in grey") && text.contains("output: from -3 to 3"), "{text}");
+    let edges = image::open(folder.path().join("edges.png")).unwrap().to_luma8();
+    assert_eq!(edges.dimensions(), (18, 16));
+    let row: Vec<u8> = (7..12).map(|x| edges.get_pixel(x, 5).0[0]).collect();
+    assert_eq!(row, [128, 255, 128, 0, 128], "0 lies in the middle between the largest and the smallest");
+    let red = good(folder.path(), &["conv", "--input", path, "--filter", "1|0|0"]);
+    assert!(red.contains("input 18x20x3, filter 1x1x3") && red.contains("intermediate 1: from 0 to 0"), "{red}");
 }

@@ -65,8 +65,9 @@ impl<'a> NetBench<'a> {
     ///
     /// # Errors
     /// The network cannot be run.
-    pub fn infer(&self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
+    pub fn infer(self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
         let mut inference = Inference::new(self.net, &self.tensors, self.device, self.batch.n)?;
+        drop(self.tensors);
         let Batch { n, images, .. } = &self.batch;
         let ms = median_ms(&mut || inference.logits(images, *n).map(drop))?;
         let timings = if layers { inference.profile(images, *n)? } else { Vec::new() };
@@ -78,7 +79,7 @@ impl<'a> NetBench<'a> {
     ///
     /// # Errors
     /// The network cannot be trained.
-    pub fn train(&self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
+    pub fn train(self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
         let options = TrainOptions {
             loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
@@ -87,6 +88,7 @@ impl<'a> NetBench<'a> {
             seed: 0,
         };
         let mut training = Training::new(self.net, &self.tensors, &options, self.device, self.batch.n)?;
+        drop(self.tensors);
         let mut step = 0;
         let ms = median_ms(&mut || {
             step += 1;

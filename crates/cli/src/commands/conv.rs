@@ -26,7 +26,7 @@ pub struct Conv {
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     bias: f64,
     /// Zeros around the input: valid (none), same, full, N, ROWS,COLUMNS or TOP,LEFT,BOTTOM,RIGHT
-    #[arg(long, default_value = "valid")]
+    #[arg(long, default_value = "valid", allow_hyphen_values = true)]
     padding: String,
     /// Step between two positions of the filter: N or ROWS,COLUMNS
     #[arg(long, default_value = "1", value_parser = text::pair)]
@@ -40,7 +40,7 @@ pub struct Conv {
     /// Also shows convolution as signal processing defines it: with the filter turned by 180 degrees
     #[arg(long)]
     flip: bool,
-    /// Writes the output as a picture; values beyond 0 to 1 are scaled: the smallest black, the largest white
+    /// Writes the output as a PNG; values beyond 0 to 1 are scaled: the smallest black, the largest white
     #[arg(long, value_name = "FILE.png")]
     output: Option<PathBuf>,
 }
@@ -78,6 +78,10 @@ impl Conv {
                 .advice("Rows and columns are counted from 0."));
         }
         if let Some(path) = &self.output {
+            if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("png")) {
+                return Err(Error::usage(format!("--output {}: pictures are written as PNG", path.display()))
+                    .advice("Give it a name that ends in .png."));
+            }
             worked.output.save(path)?;
         }
         if globals.json {
@@ -91,8 +95,11 @@ impl Conv {
     /// Typed numbers; or a picture, in colour for filters of three channels, else in grey, with pixels from 0 to 1.
     fn input(&self, filter: &Planes) -> Result<Planes> {
         let path = Path::new(&self.input);
-        let looks_like_a_path = self.input.chars().any(|c| c.is_ascii_alphabetic() && c != 'e' && c != 'E');
-        if path.is_file() || looks_like_a_path {
+        let has_letters = self.input.chars().any(|c| c.is_ascii_alphabetic());
+        let looks_typed = self.input.contains([';', '|'])
+            || self.input.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+                && self.input.contains([' ', ',']);
+        if path.exists() || has_letters && !looks_typed {
             return Ok(Planes::from(&data::read(path)?.with_channels(if filter.channels == 3 { 3 } else { 1 })));
         }
         Planes::parse(&self.input).map_err(|error| error.at("--input"))
@@ -159,6 +166,9 @@ impl Conv {
     /// Of pictures, what can be said without printing every number.
     fn large_text(&self, input: &Planes, filter: &Planes, worked: &Worked) -> String {
         let mut text = self.sizes(input, filter, &worked.window);
+        if input.channels == 1 && Path::new(&self.input).is_file() {
+            text.push_str("the picture is read in grey; a filter of 3 channels reads red, green and blue\n");
+        }
         let middle = worked.output.size.map(|size| size / 2);
         let mut ranges = vec![("output", &worked.output, 0)];
         if input.channels > 1 {

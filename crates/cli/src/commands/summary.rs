@@ -1,7 +1,7 @@
 //! `ocelli summary`: a network layer by layer.
 
 use crate::arguments::Globals;
-use crate::models::net_or_model;
+use crate::models::{device, net_or_model};
 use crate::text;
 use clap::Args;
 use ocelli::Result;
@@ -42,7 +42,7 @@ impl Show {
         if self.train {
             net.check_logits()?;
         }
-        let summary = Summary::new(&net, self.batch_size, None);
+        let summary = Summary::new(&net, self.batch_size, &device(globals))?;
         let dense = if self.compare_dense { compare_dense(&net) } else { Vec::new() };
         if globals.json {
             let mut value = summary.to_json();

@@ -21,6 +21,7 @@ pub use crate::plan::{Feed, Part};
 
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
+use crate::net::Resolved;
 use std::sync::Arc;
 
 /// Which backend runs a network.
@@ -108,13 +109,27 @@ pub trait Session: Send {
     fn profile(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<Vec<Timing>>;
 }
 
-/// Bytes that a session holds.
+/// Bytes that a session holds, or will after its first run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Parameters, optimiser state and packed weights.
     pub stored: usize,
     /// Activations, gradients and workspace of all plans.
     pub scratch: usize,
+}
+
+/// What inference takes, or training with `options`, for a batch; asked of the plan, without taking it.
+///
+/// # Errors
+/// The network cannot be run, or not be trained.
+pub fn memory(net: &Resolved, options: Option<&TrainOptions>, device: &Device, batch: usize) -> Result<Memory> {
+    let graph = match options {
+        Some(options) => build::training(net, options)?.graph,
+        None => build::inference(net)?,
+    };
+    let mut session = device.session()?;
+    session.add(&Arc::new(graph), batch, false)?;
+    Ok(session.memory())
 }
 
 /// Time of one step of a plan.

@@ -43,18 +43,19 @@ impl Planes {
                 let columns = data.len() - before;
                 let [height, width] = *size.get_or_insert([rows.len(), columns]);
                 if columns != width || columns == 0 {
-                    let what =
-                        format!("row {} of channel {} has {columns} numbers, the first row has {width}", y + 1, c + 1);
+                    let columns = counted(columns, "number");
+                    let what = format!("row {} of channel {} has {columns}, the first row has {width}", y + 1, c + 1);
+                    let what = if width == 0 { "no numbers".to_owned() } else { what };
                     return Err(Error::usage(what).advice(HOW_TO_TYPE));
                 }
                 if rows.len() != height {
-                    let what = format!("channel {} has {} rows, the first channel has {height}", c + 1, rows.len());
+                    let rows = counted(rows.len(), "row");
+                    let what = format!("channel {} has {rows}, the first channel has {height}", c + 1);
                     return Err(Error::usage(what).advice(HOW_TO_TYPE));
                 }
             }
         }
-        let size = size.ok_or_else(|| Error::usage("no numbers").advice(HOW_TO_TYPE))?;
-        Ok(Planes { channels: channels.len(), size, data })
+        Ok(Planes { channels: channels.len(), size: size.unwrap_or_default(), data })
     }
 
     /// The numbers of one channel, row by row.
@@ -110,6 +111,11 @@ impl Planes {
     }
 }
 
+/// `1 row`, `2 rows`.
+pub(super) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 impl From<&Picture> for Planes {
     /// A picture's pixels, from 0 (black) to 1 (white).
     fn from(picture: &Picture) -> Planes {
@@ -143,9 +149,9 @@ mod tests {
     #[test]
     fn uneven_rows_and_words_are_named() {
         let what = |text: &str| Planes::parse(text).unwrap_err().what().to_owned();
-        assert_eq!(what("1 2;3"), "row 2 of channel 1 has 1 numbers, the first row has 2");
+        assert_eq!(what("1 2;3"), "row 2 of channel 1 has 1 number, the first row has 2");
         assert_eq!(what("1 2;3 x"), "'x' in row 2 of channel 1 is not a number");
-        assert_eq!(what("1 2;3 4|1 2"), "channel 2 has 1 rows, the first channel has 2");
-        assert_eq!(what(""), "row 1 of channel 1 has 0 numbers, the first row has 0");
+        assert_eq!(what("1 2;3 4|1 2"), "channel 2 has 1 row, the first channel has 2");
+        assert_eq!(what(""), "no numbers");
     }
 }

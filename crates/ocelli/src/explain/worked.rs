@@ -2,7 +2,7 @@
 //!
 //! The oracle that a reader checks by hand; networks run on the engine.
 
-use super::planes::Planes;
+use super::planes::{Planes, counted};
 use crate::error::{Error, Result};
 pub use ocelli_kernels::geometry::Window;
 
@@ -26,7 +26,7 @@ pub struct Worked {
 /// Channels differ, or the filter does not fit.
 pub fn work(input: &Planes, filter: &Planes, bias: f64, window: &Window) -> Result<Worked> {
     if input.channels != filter.channels {
-        let what = format!("the filter has {} channels, the input has {}", filter.channels, input.channels);
+        let what = format!("the filter has {}, the input has {}", counted(filter.channels, "channel"), input.channels);
         return Err(Error::usage(what)
             .advice("A filter extends through the full depth of its input: type one channel for each, '|' between."));
     }

@@ -7,7 +7,7 @@ pub mod tensorboard;
 pub mod weights;
 
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -35,8 +35,17 @@ pub fn check_format(place: impl AsRef<Path>, format: u32) -> Result<()> {
 /// The folder is missing or read-only, the disk is full, or `write` failed; the old file is intact then.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     replace(path, write).map_err(|error| {
-        Error::new(format!("{}: cannot be written: {error}", path.display()))
-            .advice("Free some space or choose another folder with --output; the file that stood there is unchanged.")
+        // The kind alone: the text of the error names the temporary file.
+        let (kind, advice) = match error.kind() {
+            ErrorKind::NotFound => {
+                ("its folder does not exist".to_owned(), "Make the folder first, or choose another.")
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                (error.kind().to_string(), "Change the folder's permissions, or choose another; nothing was changed.")
+            }
+            kind => (kind.to_string(), "Free some space, or choose another folder; what stood there is unchanged."),
+        };
+        Error::new(format!("{}: cannot be written: {kind}", path.display())).advice(advice)
     })
 }
 

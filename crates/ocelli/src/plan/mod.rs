@@ -1,8 +1,8 @@
 //! From a graph, a backend and shapes to steps over one block of memory.
 //!
 //! A backend lowers each operation to steps through a [`Builder`]. The builder knows which buffers a step reads and
-//! writes, from that how long each lives, and packs all of them into one arena, so that a run allocates nothing. A plan
-//! made for a batch of B runs any n <= B.
+//! writes, from that how long each lives, and packs all of them into one arena, so that no run after the first allocates.
+//! A plan made for a batch of B runs any n <= B.
 
 mod memory;
 
@@ -330,7 +330,8 @@ impl<'g> Builder<'g> {
             steps: steps.into_iter().map(bind).collect(),
             forward_steps,
             values,
-            scratch: Arena::new(bytes),
+            scratch: None,
+            bytes,
             batch: self.batch,
         }
     }
@@ -342,7 +343,9 @@ pub struct Plan {
     steps: Vec<Step>,
     forward_steps: usize,
     values: Vec<Option<(bool, Span)>>,
-    scratch: Arena,
+    /// Made by the first run: a plan that only says what it needs takes no memory.
+    scratch: Option<Arena>,
+    bytes: usize,
     /// Most pictures in a run.
     pub batch: usize,
 }
@@ -370,7 +373,8 @@ impl Plan {
 
     /// Runs a part; `after` is called after each step.
     pub fn run(&mut self, part: Part, run: &Run, store: &mut Store, mut after: impl FnMut(&Step)) {
-        let Plan { constants, steps, forward_steps, scratch, .. } = self;
+        let Plan { constants, steps, forward_steps, scratch, bytes, .. } = self;
+        let scratch = scratch.get_or_insert_with(|| Arena::new(*bytes));
         let steps = match part {
             Part::Constants => &constants[..],
             Part::Forward => &steps[..*forward_steps],
@@ -393,11 +397,11 @@ impl Plan {
     /// The memory of a value after a run, if it was kept.
     pub fn value<'a>(&'a self, value: ValueId, store: &'a mut Store) -> Option<&'a [f32]> {
         let (stored, span) = self.values.get(value.index()).copied().flatten()?;
-        Some(if stored { store.arena().f32(span) } else { self.scratch.f32(span) })
+        if stored { Some(store.arena().f32(span)) } else { self.scratch.as_ref().map(|scratch| scratch.f32(span)) }
     }
 
     /// Bytes of activations, gradients and workspace.
     pub fn bytes(&self) -> usize {
-        self.scratch.len()
+        self.bytes
     }
 }

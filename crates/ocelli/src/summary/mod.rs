@@ -7,6 +7,8 @@ mod tests;
 
 pub use dense::{Dense, compare_dense, dense_table};
 
+use crate::error::Result;
+use crate::exec::{self, Device, Loss, Optimizer, TrainOptions};
 use crate::net::{Parameter, Resolved, ResolvedLayer, Role, Source};
 use crate::shape::{Formula, ReceptiveField, Shape};
 use ocelli_kernels::geometry::Window;
@@ -40,10 +42,25 @@ pub struct Summary {
 /// Bytes that a batch takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// To infer: parameters, and the activations that are alive at the same time.
-    pub infer: u64,
-    /// To train: parameters with gradient and momentum, and every activation with its gradient.
-    pub train: u64,
+    /// To infer: parameters, packed weights, workspace, and the activations that are alive at the same time.
+    pub infer: usize,
+    /// To train by SGD with momentum: also the momenta, the gradients, and the activations that they need. `None` for a
+    /// network that cannot be trained.
+    pub train: Option<usize>,
+}
+
+impl Memory {
+    fn of(net: &Resolved, batch: usize, device: &Device) -> Result<Memory> {
+        let loss = match net.check_logits() {
+            Ok(()) => Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
+            Err(_) => Loss::MeanSquared,
+        };
+        let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false };
+        let options = TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0 };
+        let bytes = |memory: exec::Memory| memory.stored + memory.scratch;
+        let train = exec::memory(net, Some(&options), device, batch).map(bytes).ok();
+        Ok(Memory { infer: exec::memory(net, None, device, batch).map(bytes)?, train })
+    }
 }
 
 /// A layer in numbers, for one picture.
@@ -81,12 +98,15 @@ pub struct Row {
 const FLOAT: u64 = 4;
 
 impl Summary {
-    /// The numbers of a net. `memory` is what a plan says about a batch of `batch`, or `None` for an estimate.
-    pub fn new(net: &Resolved, batch: usize, memory: Option<Memory>) -> Summary {
+    /// The numbers of a net; the memory is what the device's plans for `batch` pictures take.
+    ///
+    /// # Errors
+    /// The network cannot be run on the device.
+    pub fn new(net: &Resolved, batch: usize, device: &Device) -> Result<Summary> {
         let fields = net.receptive_fields();
         let layers: Vec<Row> = (0..net.layers.len()).map(|i| row(net, i, fields[i])).collect();
         let sum = |number: fn(&Row) -> u64| layers.iter().map(number).fold(0, u64::saturating_add);
-        Summary {
+        Ok(Summary {
             name: net.name.clone(),
             input: net.input,
             batch,
@@ -94,10 +114,10 @@ impl Summary {
             macs: sum(|row| row.macs),
             connections: sum(|row| row.connections),
             activation_bytes: sum(|row| row.activation_bytes),
-            memory: memory.unwrap_or_else(|| estimate(net, batch)),
+            memory: Memory::of(net, batch, device)?,
             notes: net.notes(),
             layers,
-        }
+        })
     }
 
     /// One object, as `ocelli summary --json` prints it. Outputs are `[channels, height, width]` or `[values]`,
@@ -174,40 +194,6 @@ fn product(layer: &ResolvedLayer) -> String {
         _ => None,
     };
     layer.parameters.iter().filter_map(term).collect::<Vec<_>>().join(" + ")
-}
-
-/// What a batch takes when every layer keeps its output apart, without workspace.
-fn estimate(net: &Resolved, batch: usize) -> Memory {
-    let batch = batch as u64;
-    let count = |shape: Shape| shape.len() as u64;
-    let parameters: u64 = net.parameters().map(|p| p.len() as u64).sum();
-    let trained: u64 = net.parameters().filter(|p| p.trainable).map(|p| p.len() as u64).sum();
-    let input = net.input.iter().map(|&n| n as u64).product::<u64>();
-    let outputs = net.layers.iter().fold(input, |sum, layer| sum.saturating_add(count(layer.shape)));
-    // A layer's output lives until its last reader has run; the input likewise.
-    let mut last_reader: Vec<usize> = (0..net.layers.len()).collect();
-    let mut input_reader = 0;
-    for (reader, layer) in net.layers.iter().enumerate() {
-        for source in &layer.inputs {
-            match *source {
-                Source::Input => input_reader = reader,
-                Source::Layer(i) => last_reader[i] = reader,
-            }
-        }
-    }
-    net.outputs.iter().for_each(|output| last_reader[output.layer] = net.layers.len());
-    let mut dying: Vec<u64> = vec![0; net.layers.len() + 1];
-    dying[input_reader] += input;
-    let (mut alive, mut peak) = (input, input);
-    for (i, layer) in net.layers.iter().enumerate() {
-        alive = alive.saturating_add(count(layer.shape));
-        peak = peak.max(alive);
-        dying[last_reader[i]] = dying[last_reader[i]].saturating_add(count(layer.shape));
-        alive -= dying[i];
-    }
-    let bytes =
-        |values: u64, activations: u64| values.saturating_add(activations.saturating_mul(batch)).saturating_mul(FLOAT);
-    Memory { infer: bytes(parameters, peak), train: bytes(parameters + 2 * trained, outputs.saturating_mul(2)) }
 }
 
 /// 62,378,344.

@@ -26,12 +26,8 @@ impl fmt::Display for Summary {
         writeln!(f, "MACs          {} a picture, multiply and add counted as one", thousands(self.macs))?;
         writeln!(f, "connections   {}", thousands(self.connections))?;
         writeln!(f, "activations   {} a picture", bytes(self.activation_bytes))?;
-        writeln!(
-            f,
-            "memory        about {} to infer, {} to train, for {pictures}",
-            bytes(self.memory.infer),
-            bytes(self.memory.train)
-        )
+        let train = self.memory.train.map_or(String::new(), |train| format!(", {} to train", bytes(train as u64)));
+        writeln!(f, "memory        about {} to infer{train}, for {pictures}", bytes(self.memory.infer as u64))
     }
 }
 

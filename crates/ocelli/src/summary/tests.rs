@@ -1,15 +1,20 @@
 //! Facts about sizes and costs.
 
 use super::*;
-use crate::net::Net;
+use crate::exec::Inference;
+use crate::net::{Net, initialise};
 
 fn net(input: [usize; 3], layers: &str) -> Resolved {
     let text = format!("format = 1\nname = \"t\"\ninput = {input:?}\nlayers = [{layers}]");
     Net::from_toml(&text, "t").and_then(|net| net.resolve(None, None)).unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn of(net: &Resolved, batch: usize) -> Summary {
+    Summary::new(net, batch, &Device::cpu(1)).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn zoo(name: &str) -> Summary {
-    Summary::new(&Net::zoo(name).unwrap().resolve(None, None).unwrap(), 1, None)
+    of(&Net::zoo(name).unwrap().resolve(None, None).unwrap(), 1)
 }
 
 /// Size and jump of what a layer's units see.
@@ -68,11 +73,8 @@ fn parameters_are_shown_as_a_product() {
 #[test]
 fn lecun_counted_a_connection_for_every_weight_and_bias_of_every_unit() {
     // 1989: H1 has 768 units of 25 inputs and a bias, LeNet-5's C1 has 122,304 connections, its subsampling 4 a unit.
-    let h1 = Summary::new(
-        &net([1, 16, 16], r#"{ type = "conv", filters = 12, kernel = 5, stride = 2, padding = [2, 2, 1, 1] }"#),
-        1,
-        None,
-    );
+    let layers = r#"{ type = "conv", filters = 12, kernel = 5, stride = 2, padding = [2, 2, 1, 1] }"#;
+    let h1 = of(&net([1, 16, 16], layers), 1);
     assert_eq!(h1.connections, 768 * 26);
     let lenet5 = zoo("lenet5");
     assert_eq!(lenet5.layers[0].connections, 28 * 28 * 6 * 26);
@@ -124,16 +126,26 @@ fn alexnet_with_224_pictures_is_told_about_227() {
 }
 
 #[test]
-fn the_memory_counts_what_is_alive_together() {
-    // Two 8x8 maps of two channels are alive at a time, and 2 parameters of weight and bias: (128 + 128)·3 + 4 + … floats.
-    let layers = r#"{ type = "conv", filters = 2, kernel = 1 }, { type = "relu" }, { type = "tanh" }"#;
-    let summary = Summary::new(&net([2, 8, 8], layers), 3, None);
-    assert_eq!(summary.memory.infer, 4 * (6 + 3 * 256));
-    assert_eq!(summary.memory.train, 4 * (3 * 6 + 3 * 2 * 512));
-    assert_eq!(summary.activation_bytes, 4 * 3 * 128);
-    // A residual keeps the input alive until the sum.
-    let residual = r#"{ type = "relu" }, { type = "tanh" }, { type = "add", inputs = ["tanh1", "input"] }"#;
-    assert_eq!(Summary::new(&net([2, 8, 8], residual), 1, None).memory.infer, 4 * 3 * 128);
+fn the_memory_is_what_a_session_holds_after_it_has_run() {
+    let net = Net::zoo("lenet5").unwrap().resolve(None, None).unwrap();
+    let told = of(&net, 5).memory;
+    let (device, tensors) = (Device::cpu(1), initialise(&net, 0));
+    let mut inference = Inference::new(&net, &tensors, &device, 5).unwrap();
+    inference.logits(&[0.5; 5 * 28 * 28], 5).unwrap();
+    let held = inference.memory();
+    assert_eq!(told.infer, held.stored + held.scratch);
+    // Parameters and momenta, and the first layer's input and output, which its gradient reads, are there in any case.
+    assert!(told.train.unwrap() > 4 * (2 * 61_706 + 5 * (28 * 28 + 6 * 28 * 28)));
+}
+
+#[test]
+fn what_a_residual_reads_stays_in_memory() {
+    let scratch = |layers: &str| of(&net([4, 32, 32], layers), 3).memory.infer;
+    let map = 4 * 4 * 32 * 32 * 3;
+    let chain = r#"{ type = "conv", filters = 4, kernel = 3, padding = 1 }, { type = "tanh" },
+        { type = "conv", filters = 4, kernel = 3, padding = 1 }, { type = "tanh" }"#;
+    let residual = format!(r#"{chain}, {{ type = "add", inputs = ["tanh2", "input"] }}"#);
+    assert_eq!(scratch(&residual) - scratch(chain), map);
 }
 
 #[test]
