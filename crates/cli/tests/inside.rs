@@ -30,7 +30,7 @@ fn predict_names_the_digits_and_marks_what_it_cannot_know() {
     assert!(ran.stdout.starts_with("image "), "{}", ran.stdout);
     assert!(ran.stdout.contains("closest of 10"), "not presented as certainty: {}", ran.stdout);
     assert!(
-        ran.stderr.contains("1 of 11 pictures are dark on light") && ran.stderr.contains("--invert"),
+        ran.stderr.contains("1 of 11 pictures is dark on light") && ran.stderr.contains("--invert"),
         "{}",
         ran.stderr
     );
@@ -40,6 +40,35 @@ fn predict_names_the_digits_and_marks_what_it_cannot_know() {
     let right = (0..10).filter(|digit| table.contains(&format!("samples/digit-{digit}.png,{digit},"))).count();
     assert!(right >= 8, "two epochs name most digits: {table}");
     assert_eq!(std::fs::read_dir(trained().join("seen")).unwrap().count(), 11, "what the network saw");
+    assert_eq!(
+        table.lines().next(),
+        Some("image,class_1,probability_1,class_2,probability_2,class_3,probability_3,note")
+    );
+    let first: Vec<&str> = table.lines().nth(1).unwrap().split(',').collect();
+    let told = json(&good(trained(), &["predict", "runs/digits", "samples/digit-0.png", "--json"])).remove(0);
+    assert_eq!(
+        (first[1], first[2].parse().ok()),
+        (told["top"][0]["class"].as_str().unwrap(), told["top"][0]["probability"].as_f64())
+    );
+}
+
+#[test]
+fn save_input_shows_what_the_network_sees() {
+    let folder = trained().join("mixed");
+    std::fs::create_dir_all(&folder).unwrap();
+    let digit = image::open(trained().join("samples/digit-4.png")).unwrap().to_luma8();
+    digit.save(folder.join("4.png")).unwrap();
+    // The same in colour, twice as large, under the same name with another ending: both pictures are kept.
+    let large = image::RgbImage::from_fn(56, 56, |x, y| image::Rgb([digit.get_pixel(x / 2, y / 2).0[0]; 3]));
+    large.save(folder.join("4.bmp")).unwrap();
+    let seen = |name: &str| image::open(trained().join("seen-4").join(name)).unwrap().to_luma8();
+    good(trained(), &["predict", "runs/digits", "mixed", "--save-input", "seen-4"]);
+    assert_eq!(seen("mixed-4.png"), digit, "a picture of the network's size is not changed");
+    assert_eq!(seen("mixed-4.bmp.png").dimensions(), (28, 28));
+    let far = seen("mixed-4.bmp.png").iter().zip(digit.iter()).filter(|(a, b)| a.abs_diff(**b) > 96).count();
+    assert!(far < 20, "made smaller it is the same digit: {far} of 784 pixels are far off");
+    good(trained(), &["predict", "runs/digits", "mixed/4.png", "--invert", "--save-input", "seen-4"]);
+    assert!(seen("mixed-4.png").iter().zip(digit.iter()).all(|(a, b)| *a == 255 - b), "--invert is seen as well");
 }
 
 #[test]
@@ -66,6 +95,14 @@ fn pictures_that_cannot_be_read_are_named_and_the_others_predicted() {
         ran.stdout,
         ran.stderr
     );
+    let ran = ocelli(trained(), &["predict", "runs/digits", "text.jpg", "none.png", "samples/digit-7.png"]);
+    for part in ["not read: text.jpg: ", "not read: none.png: ", "error: 2 of 3 pictures cannot be read"] {
+        assert!(ran.stderr.contains(part), "{part} in {}", ran.stderr);
+    }
+    let ran = ocelli(trained(), &["predict", "runs/digits", "none.png"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "no table of nothing");
+    let ran = ocelli(trained(), &["predict", "runs/digits", "samples/digit-7.png", "--invert"]);
+    assert!(ran.stderr.contains("1 of 1 pictures is dark on light after --invert"), "{}", ran.stderr);
     std::fs::create_dir_all(trained().join("empty")).unwrap();
     assert!(bad(trained(), 1, &["predict", "runs/digits", "empty"]).0.contains("no pictures"));
 }

@@ -235,7 +235,8 @@ fn trace_text(trace: &Trace) -> String {
             if sum {
                 cells.extend([
                     format!("{:.6}", term.weight),
-                    format!("{:.6}", f64::from(term.input) * f64::from(term.weight)),
+                    // A product that rounds to 0 has no sign.
+                    format!("{:.6}", f64::from(term.input) * f64::from(term.weight)).replace("-0.000000", "0.000000"),
                 ]);
             }
             cells

@@ -60,7 +60,7 @@ impl Predict {
             std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         }
         let mut answers = Vec::new();
-        let mut failures = Vec::new();
+        let mut failures: Vec<Error> = Vec::new();
         let mut dark_on_light = 0;
         for path in paths {
             match self.one(&opened, &mut inference, &path) {
@@ -78,18 +78,21 @@ impl Predict {
             for answer in &answers {
                 text::json(&as_json(answer, &opened));
             }
-        } else if self.output.is_none() || !globals.quiet {
+        } else if !answers.is_empty() && (self.output.is_none() || !globals.quiet) {
             text::print(&table(&answers, &opened));
         }
         if !globals.quiet {
-            explain_notes(&answers, &opened, dark_on_light);
+            self.explain_notes(&answers, &opened, dark_on_light);
         }
-        match failures.len() {
-            0 => Ok(ExitCode::SUCCESS),
-            1 => Err(failures.remove(0)),
-            n => Err(Error::new(format!("{n} pictures cannot be read; the first: {}", failures[0].what()))
-                .advice("The others were predicted; convert or remove these.")),
+        if failures.len() <= 1 {
+            return failures.pop().map_or(Ok(ExitCode::SUCCESS), Err);
         }
+        for failure in &failures {
+            eprintln!("not read: {}", failure.what());
+        }
+        let total = failures.len() + answers.len();
+        Err(Error::new(format!("{} of {total} pictures cannot be read, as named above", failures.len()))
+            .advice("Convert or remove them; every other picture was predicted."))
     }
 
     fn one(&self, opened: &Opened, inference: &mut Inference, path: &Path) -> Result<(Answer, Look)> {
@@ -114,6 +117,31 @@ impl Predict {
             Look::Like => "",
         };
         Ok((Answer { path: path.to_path_buf(), top, note }, look))
+    }
+
+    /// What the marks mean, and what to do.
+    fn explain_notes(&self, answers: &[Answer], opened: &Opened, dark_on_light: usize) {
+        if answers.is_empty() || opened.model.is_regression() {
+            return;
+        }
+        if dark_on_light > 0 {
+            let are = if dark_on_light == 1 { "is" } else { "are" };
+            let (when, advice) =
+                if self.invert { (" after --invert", "leave --invert out for them") } else { ("", "try --invert") };
+            eprintln!(
+                "note: {dark_on_light} of {} pictures {are} dark on light{when}, the network learned light on dark; {advice}",
+                answers.len()
+            );
+        }
+        if answers.iter().any(|answer| answer.note == "unlike") {
+            eprintln!(
+                "note: 'unlike' marks pictures far from the training pictures in brightness or contrast; --save-input shows them"
+            );
+        }
+        let classes = opened.model.classes.len();
+        eprintln!(
+            "note: the network knows {classes} classes and names the closest, also for pictures of something else"
+        );
     }
 }
 
@@ -150,17 +178,17 @@ fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// `digits/7.png` as `digits-7.png`, so that pictures of several folders don't replace each other.
+/// `digits/7.png` as `digits-7.png` and `digits/7.jpg` as `digits-7.jpg.png`, so that pictures don't replace each other.
 fn flat_name(path: &Path) -> String {
-    let parts = path.with_extension("png");
-    let parts: Vec<String> = parts
+    let parts: Vec<String> = path
         .components()
         .filter_map(|part| match part {
             std::path::Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
             _ => None,
         })
         .collect();
-    parts.join("-")
+    let name = parts.join("-");
+    if name.ends_with(".png") { name } else { format!("{name}.png") }
 }
 
 fn table(answers: &[Answer], opened: &Opened) -> String {
@@ -190,26 +218,6 @@ fn table(answers: &[Answer], opened: &Opened) -> String {
     let rows: Vec<Vec<String>> = answers.iter().map(row).collect();
     let closest = format!("closest of {}", opened.model.classes.len());
     text::table(&["image", &closest, "share", "then", "note"], &rows, 2)
-}
-
-/// What the marks mean, and what to do.
-fn explain_notes(answers: &[Answer], opened: &Opened, dark_on_light: usize) {
-    if answers.is_empty() || opened.model.is_regression() {
-        return;
-    }
-    if dark_on_light > 0 {
-        eprintln!(
-            "note: {dark_on_light} of {} pictures are dark on light, the network learned light on dark; try --invert",
-            answers.len()
-        );
-    }
-    if answers.iter().any(|answer| answer.note == "unlike") {
-        eprintln!(
-            "note: 'unlike' marks pictures far from the training pictures in brightness or contrast; --save-input shows them"
-        );
-    }
-    let classes = opened.model.classes.len();
-    eprintln!("note: the network knows {classes} classes and names the closest, also for pictures of something else");
 }
 
 fn as_json(answer: &Answer, opened: &Opened) -> serde_json::Value {

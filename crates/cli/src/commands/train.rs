@@ -318,7 +318,12 @@ fn why(outcome: &Outcome) -> String {
         Ended::MaxTime => ", the time is over",
         Ended::Epochs | Ended::Interrupted => "",
     };
-    format!("{} epochs, {steps} steps in {}{why}{best}", outcome.epochs, text::duration(outcome.seconds))
+    format!(
+        "{} epoch{}, {steps} steps in {}{why}{best}",
+        outcome.epochs,
+        if outcome.epochs == 1 { "" } else { "s" },
+        text::duration(outcome.seconds)
+    )
 }
 
 /// How the best weights do on pictures that nothing was chosen by: the test split, or where there is none, the validation

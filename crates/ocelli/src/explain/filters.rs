@@ -48,7 +48,7 @@ pub fn filters(net: &Resolved, tensors: &Tensors, layer: &str) -> Result<Canvas>
     if channels == 3 && found.inputs == [crate::net::Source::Input] {
         let tile = |i: usize| Tile { label: i.to_string(), picture: colour(filter(i), size, -most, most) };
         let tiles: Vec<Tile> = (0..shown).map(tile).collect();
-        return Ok(sheet(&format!("{title}, in colour"), &tiles, 12));
+        return Ok(sheet(&format!("{title} in colour; black -{most:.3}, grey 0, white {most:.3}"), &tiles, 12));
     }
     let columns = channels.min(MOST_CHANNELS);
     let tile = |i: usize, channel: usize| Tile {

@@ -38,15 +38,19 @@ pub fn draw(net: &Resolved, layer: &str, unit: Option<[usize; 2]>, picture: Tile
         return Err(Error::usage(what).advice("Rows and columns are counted from 0."));
     }
     let ([top, left], [height, width]) = rectangle(&field, unit);
+    let [_, rows, columns] = net.input;
+    let (bottom, right) = (top + height as isize, left + width as isize);
+    let inside = top >= 0 && left >= 0 && bottom <= rows as isize && right <= columns as isize;
+    let beyond = if inside { String::new() } else { format!(", of the picture's {rows}x{columns} and its padding") };
     let sentence = format!(
-        "{layer}, unit at row {}, column {} of {}x{}: sees {height}x{width} pixels, rows {top} to {}, columns {left} to {}; \
+        "{layer}, unit at row {}, column {} of {}x{}: sees {height}x{width} pixels, rows {top} to {}, columns {left} to {}{beyond}; \
          neighbours see {},{} pixels further",
         unit[0],
         unit[1],
         size[0],
         size[1],
-        top + height as isize - 1,
-        left + width as isize - 1,
+        bottom - 1,
+        right - 1,
         field.jump[0],
         field.jump[1],
     );

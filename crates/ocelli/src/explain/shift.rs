@@ -152,7 +152,13 @@ impl Shifts {
         let line = Text::Small.height();
         let height = (self.layers.len() as i64 * line).max(300);
         let mut canvas = Canvas::new((LEFT + WIDTH + 300) as u32, (TOP + height + 50) as u32, [255; 3]);
-        canvas.text(8, 8, "Relative change of each layer's output when the picture moves", Text::Small, INK);
+        canvas.text(
+            8,
+            8,
+            "Relative change of each layer's output when the picture moves (pooling: thick lines)",
+            Text::Small,
+            INK,
+        );
         let finite = self.layers.iter().flat_map(|layer| layer.change).filter(|change| change.is_finite());
         let most = finite.fold(0.1, f64::max);
         let x = |shift: usize| (LEFT + WIDTH * (shift as i64 - 1) / (MOST as i64 - 1)) as f64;

@@ -4,6 +4,7 @@ use super::trace::{Operation, trace};
 use super::worked::{Window, work};
 use super::{filters, maps, receptive_field, shift, tiles};
 use crate::net::{Net, Resolved, initialise};
+use crate::plot::{Canvas, Text};
 use crate::tensor::{Tensor, Tensors};
 
 fn net(text: &str) -> Resolved {
@@ -114,10 +115,51 @@ fn pictures_have_something_on_them() {
     let picture = tiles::Tile { label: String::new(), picture: tiles::grey(&image[..25], [5, 5], -2.0, 2.0) };
     let (canvas, sentence) = receptive_field::draw(&net, "conv", Some([0, 0]), picture).unwrap();
     assert!(
-        sentence.contains("sees 3x3 pixels, rows -1 to 1, columns -1 to 1; neighbours see 2,2 pixels further"),
+        sentence.contains(
+            "sees 3x3 pixels, rows -1 to 1, columns -1 to 1, of the picture's 5x5 and its padding; \
+             neighbours see 2,2 pixels further"
+        ),
         "{sentence}"
     );
-    assert!(canvas.image().pixels().any(|pixel| pixel.0 == [230, 30, 30]));
+    // Pixels are 16 large; the picture starts below two lines of text after two grey pixels, the field one pixel before.
+    let red: Vec<(u32, u32)> = canvas
+        .image()
+        .enumerate_pixels()
+        .filter(|(.., pixel)| pixel.0 == [230, 30, 30])
+        .map(|(x, y, _)| (x, y))
+        .collect();
+    let top = canvas.image().height() - 16 * (2 + 5 + 1);
+    let (left, right) = (red.iter().map(|at| at.0).min(), red.iter().map(|at| at.0).max());
+    let (upper, lower) = (red.iter().map(|at| at.1).min(), red.iter().map(|at| at.1).max());
+    assert_eq!([left, right, upper, lower], [16, 63, top + 16, top + 63].map(Some), "3x3 pixels, one of them outside");
+}
+
+/// The colour in the middle of a weight of a sheet with 2x2 filters: cells of 32 below the title.
+fn cell(sheet: &Canvas, [tile, row, column]: [u32; 3]) -> [u8; 3] {
+    let top = Text::Small.height() as u32 + 12;
+    sheet.image().get_pixel(6 + tile * 70 + column * 32 + 16, top + row * 32 + 16).0
+}
+
+#[test]
+fn a_filters_sheet_shows_every_weight_in_its_place() {
+    let grey = net("input = [1, 4, 4]\nlayers = [{ type = \"conv\", name = \"conv\", filters = 2, kernel = 2 }]");
+    let mut tensors = initialise(&grey, 0);
+    let weights = vec![1.0, -1.0, 0.0, 0.5, -0.5, 0.0, 0.0, 0.0];
+    tensors.insert("conv.weight".to_owned(), Tensor::new([2, 1, 2, 2], weights));
+    let sheet = filters::filters(&grey, &tensors, "conv").unwrap();
+    assert_eq!(cell(&sheet, [0, 0, 0]), [255, 0, 0], "the largest is red");
+    assert_eq!(cell(&sheet, [0, 0, 1]), [0, 0, 255], "its negative blue");
+    assert_eq!(cell(&sheet, [0, 1, 0]), [255; 3], "0 is white");
+    assert_eq!(cell(&sheet, [0, 1, 1]), [255, 127, 127]);
+    assert_eq!(cell(&sheet, [1, 0, 0]), [127, 127, 255], "all filters share one scale");
+
+    let coloured = net("input = [3, 4, 4]\nlayers = [{ type = \"conv\", name = \"conv\", filters = 1, kernel = 2 }]");
+    // Red, green and blue of the four places: white, black, grey, red.
+    let weights = vec![1.0, -1.0, 0.0, 1.0, 1.0, -1.0, 0.0, -1.0, 1.0, -1.0, 0.0, -1.0];
+    tensors.insert("conv.weight".to_owned(), Tensor::new([1, 3, 2, 2], weights));
+    let sheet = filters::filters(&coloured, &tensors, "conv").unwrap();
+    let seen = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[row, column]| cell(&sheet, [0, row, column]));
+    assert_eq!(seen, [[255; 3], [0; 3], [128; 3], [255, 0, 0]]);
 }
 
 /// A net that is one pooling layer: the mean of a picture does not mind a shift over an even ground, its maximum may.
