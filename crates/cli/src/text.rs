@@ -114,9 +114,24 @@ pub fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|value| *value > 0).ok_or_else(|| "a whole number of at least 1 is needed".to_owned())
 }
 
+/// Largest batch, stride, dilation and padding: far beyond any use, and sizes computed from them do not overflow.
+pub const LARGEST: usize = 1_000_000;
+
+/// `64`, pictures at a time.
+pub fn batch(text: &str) -> Result<usize, String> {
+    positive(text)
+        .ok()
+        .filter(|value| *value <= LARGEST)
+        .ok_or_else(|| format!("a whole number from 1 to {} is needed", count(LARGEST as u64)))
+}
+
 /// `2` or `2,1` or `2x1`: rows and columns, at least 1 each.
 pub fn pair(text: &str) -> Result<[usize; 2], String> {
-    let parts: Vec<usize> = text.split([',', 'x']).map(|part| positive(part.trim())).collect::<Result<_, _>>()?;
+    let part = |part: &str| match positive(part.trim())? {
+        large if large > LARGEST => Err(format!("at most {}", count(LARGEST as u64))),
+        value => Ok(value),
+    };
+    let parts: Vec<usize> = text.split([',', 'x']).map(part).collect::<Result<_, String>>()?;
     match parts[..] {
         [both] => Ok([both, both]),
         [rows, columns] => Ok([rows, columns]),

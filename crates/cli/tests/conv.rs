@@ -57,7 +57,7 @@ fn the_turned_filter_gives_the_convolution_of_signals() {
 
 #[test]
 fn mistakes_are_explained_in_two_lines() {
-    let cases: [(&[&str], &str, &str); 10] = [
+    let cases: [(&[&str], &str, &str); 13] = [
         (
             &["conv", "--input", "1 2;3", "--filter", "1"],
             "--input: row 2 of channel 1 has 1 number,",
@@ -66,6 +66,13 @@ fn mistakes_are_explained_in_two_lines() {
         (&["conv", "--input", "1 a;3 4", "--filter", "1"], "--input: 'a' in row 1 of channel 1", "Type numbers as"),
         (&["conv", "--input", "", "--filter", "1"], "--input: no numbers", "Type numbers as"),
         (&["conv", "--input", "1", "--filter", "1", "--padding", "-1"], "--padding: '-1' is not possible", "same"),
+        (
+            &["conv", "--input", "1", "--filter", "1", "--padding", "10000"],
+            "the output would have 20001x20001 values",
+            "less padding",
+        ),
+        (&["conv", "--input", "1", "--filter", "1", "--padding", "99999999999"], "--padding: '99999999999'", "same"),
+        (&["conv", "--input", "1", "--filter", "1", "--stride", "99999999999"], "at most 1,000,000", "--help"),
         (&["conv", "--input", "1", "--filter", "1", "--output", "a.jpg"], "written as PNG", ".png"),
         (
             &["conv", "--input", "1", "--filter", "vertical-lin-7"],

@@ -242,6 +242,14 @@ fn summary_of_a_net_and_of_a_model() {
     assert_eq!((&value["name"], &value["parameters"], &value["schema"]), (&"lenet5".into(), &61706.into(), &1.into()));
     assert_eq!(value["layers"][3]["receptive_field"], serde_json::json!([14, 14]));
     assert!(good(trained(), &["summary", "latest"]).contains("61,706"));
+    assert!(
+        good(trained(), &["summary", "small-colour"]).contains("10·128 + 10"),
+        "the zoo's nets all have a number of classes"
+    );
+    let (first, _) = bad(trained(), 2, &["summary", "lenet5", "--batch-size", "1000000000000"]);
+    assert!(first.contains("a whole number from 1 to 1,000,000"), "{first}");
+    // A batch beyond any machine is planned without taking its memory.
+    assert!(good(trained(), &["summary", "vgg16", "--batch-size", "1000000"]).contains(" TB to infer, "));
     assert_eq!(bad(trained(), 2, &["summary", "lenet-5"]).1, "Did you mean \"lenet5\"?");
 }
 

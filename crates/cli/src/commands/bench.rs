@@ -23,7 +23,7 @@ pub struct Bench {
     #[arg(long, default_value = "infer", conflicts_with = "conv")]
     mode: Mode,
     /// Pictures at a time
-    #[arg(long, value_name = "B", default_value = "1", value_parser = text::positive, conflicts_with = "conv")]
+    #[arg(long, value_name = "B", default_value = "1", value_parser = text::batch, conflicts_with = "conv")]
     batch_size: usize,
     /// Also each layer's time in one run
     #[arg(long, conflicts_with = "conv")]

@@ -56,7 +56,7 @@ fn after_help() -> String {
 
 /// Outputs of up to this many values are written out whole.
 const SMALL: usize = 25;
-/// Inputs of up to this many rows and columns are printed.
+/// Inputs of up to this many rows and columns are printed, with outputs of up to twice as many.
 const PRINTED: usize = 16;
 
 impl Conv {
@@ -137,7 +137,7 @@ impl Conv {
             (_, &[top, left, bottom, right]) => [top, left, bottom, right],
             _ => [-1; 4],
         };
-        if window.padding.iter().any(|side| *side < 0) {
+        if window.padding.iter().any(|side| !(0..=text::LARGEST as isize).contains(side)) {
             return Err(Error::usage(format!("--padding: '{}' is not possible", self.padding))
                 .advice("Use valid, same, full, N, ROWS,COLUMNS or TOP,LEFT,BOTTOM,RIGHT."));
         }
@@ -189,7 +189,8 @@ impl Conv {
     }
 
     fn as_text(&self, input: &Planes, filter: &Planes, worked: &Worked, turned: Option<&Worked>) -> String {
-        if input.size[0].max(input.size[1]) > PRINTED {
+        let most = |planes: &Planes| planes.size[0].max(planes.size[1]);
+        if most(input) > PRINTED || most(&worked.output) > 2 * PRINTED {
             return self.large_text(input, filter, worked);
         }
         let window = &worked.window;

@@ -19,7 +19,7 @@ pub struct Show {
     /// A zoo name, a .toml file, a run folder, latest, or a .safetensors file
     net: String,
     /// Pictures at a time, for the memory
-    #[arg(long, value_name = "B", default_value = "1", value_parser = text::positive)]
+    #[arg(long, value_name = "B", default_value = "1", value_parser = text::batch)]
     batch_size: usize,
     /// Also checks that the network can be trained with cross-entropy
     #[arg(long)]

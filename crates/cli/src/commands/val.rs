@@ -29,7 +29,7 @@ pub struct Val {
     #[arg(long, value_name = "K", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=5))]
     topk: u8,
     /// Pictures at a time; the result does not depend on it
-    #[arg(long, value_name = "N", default_value = "64", value_parser = text::positive)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = text::batch)]
     batch_size: usize,
     /// Writes every picture's answer: picture, class, answer, probability, right, loss
     #[arg(long, value_name = "FILE.csv")]

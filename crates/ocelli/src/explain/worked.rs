@@ -6,6 +6,9 @@ use super::planes::{Planes, counted};
 use crate::error::{Error, Result};
 pub use ocelli_kernels::geometry::Window;
 
+/// Most values of an output: that of a picture of 8192x8192.
+const MOST_VALUES: usize = 1 << 26;
+
 /// A convolution with one filter, and everything on the way to its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worked {
@@ -23,7 +26,7 @@ pub struct Worked {
 /// every step. The filter's size is the window's kernel.
 ///
 /// # Errors
-/// Channels differ, or the filter does not fit.
+/// Channels differ, the filter does not fit, or the output is larger than anybody can look at.
 pub fn work(input: &Planes, filter: &Planes, bias: f64, window: &Window) -> Result<Worked> {
     if input.channels != filter.channels {
         let what = format!("the filter has {}, the input has {}", counted(filter.channels, "channel"), input.channels);
@@ -32,6 +35,10 @@ pub fn work(input: &Planes, filter: &Planes, bias: f64, window: &Window) -> Resu
     }
     let window = &Window { kernel: filter.size, ..*window };
     let size = window.output(input.size).ok_or_else(|| does_not_fit(input.size, window))?;
+    if size[0].saturating_mul(size[1]) > MOST_VALUES {
+        return Err(Error::usage(format!("the output would have {}x{} values", size[0], size[1]))
+            .advice("Use less padding, a larger stride or a smaller input."));
+    }
     let mut intermediate = Planes::zeros(input.channels, size);
     let mut values = intermediate.data.iter_mut();
     for channel in 0..input.channels {
