@@ -263,3 +263,55 @@ fn data_sets_are_listed_and_described() {
     let (first, _) = bad(trained(), 2, &["data", "get", "mnist-10k"]);
     assert!(first.contains("inside ocelli"), "{first}");
 }
+
+/// Three splits of two classes, pictures of waves that are all different.
+fn sound_data(world: &std::path::Path) {
+    for (i, place) in ["train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "test/dog"].iter().enumerate() {
+        let folder = world.join("data").join(place);
+        std::fs::create_dir_all(&folder).unwrap();
+        for k in 0..3 {
+            let (across, down) = (1.0 + i as f32, 1.0 + 2.0 * k as f32);
+            let wave = |x: u32, y: u32| (127.0 + 100.0 * ((x as f32 * across + y as f32 * down) / 9.0).sin()) as u8;
+            let picture = image::GrayImage::from_fn(32, 32, |x, y| image::Luma([wave(x, y)]));
+            picture.save(folder.join(format!("{k}.png"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn data_check_passes_sound_data_and_fails_damaged_leaking_and_contradictory_data() {
+    let checked = |change: &dyn Fn(&std::path::Path)| {
+        let world = tempfile::tempdir().unwrap();
+        sound_data(world.path());
+        change(&world.path().join("data"));
+        common::ocelli(world.path(), &["data", "check", "data"])
+    };
+    let sound = checked(&|_| ());
+    assert_eq!((sound.code, sound.stderr.as_str()), (0, ""), "{}", sound.stdout);
+
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        move |data: &std::path::Path| _ = std::fs::copy(data.join(&from), data.join(&to)).unwrap()
+    };
+    let fails = |ran: common::Ran, finding: &str, counts: &str| {
+        assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+        assert!(ran.stdout.contains(finding), "{}", ran.stdout);
+        assert!(ran.stderr.contains(counts), "{}", ran.stderr);
+    };
+    let count = |damaged, leaks, conflicts| {
+        format!("damaged pictures: {damaged}, pairs in two splits: {leaks}, pairs of two classes: {conflicts}")
+    };
+    fails(
+        checked(&|data| common::pictures::cut(&data.join("train/cat/0.png"))),
+        "train/cat/0.png (train)",
+        &count(1, 0, 0),
+    );
+    let leak = "train/cat/1.png (train, cat) = test/cat/new.png (test, cat)  leak";
+    fails(checked(&copy("train/cat/1.png", "test/cat/new.png")), leak, &count(0, 1, 0));
+    let conflict = "train/cat/1.png (train, cat) = train/dog/new.png (train, dog)  classes differ";
+    fails(checked(&copy("train/cat/1.png", "train/dog/new.png")), conflict, &count(0, 0, 1));
+    // Twice in the same place is told, and harmless.
+    let twice = checked(&copy("train/cat/1.png", "train/cat/new.png"));
+    assert_eq!(twice.code, 0, "{}{}", twice.stdout, twice.stderr);
+    assert!(twice.stdout.contains("the same pixels: 1 pairs, 0 of them in two splits"), "{}", twice.stdout);
+}

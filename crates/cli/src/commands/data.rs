@@ -33,7 +33,7 @@ enum Action {
         /// A known name
         name: String,
     },
-    /// Look for damaged files, duplicates, leakage between the splits
+    /// Look for damaged files, duplicates, leakage between the splits; exit code 1 if the data needs care
     Check {
         /// A known name, a folder of pictures, or a CSV list
         data: String,
@@ -68,10 +68,12 @@ fn folder(globals: &Globals) -> PathBuf {
     globals.data_dir.clone().unwrap_or_else(data::default_data_dir)
 }
 
-/// Damaged files and leaks are a failure, so that scripts can stop there.
+/// Damaged files, leaks and contradictions are a failure, so that scripts can stop there.
 fn check(data: &Dataset, globals: &Globals) -> Result<ExitCode> {
     let report = data::check(data, globals.threads())?;
-    let leaks = report.duplicates.iter().chain(&report.near_duplicates).filter(|twins| twins.leak).count();
+    let twins = || report.duplicates.iter().chain(&report.near_duplicates);
+    let (damaged, leaks) = (report.corrupt.len(), twins().filter(|twins| twins.leak).count());
+    let conflicts = twins().filter(|twins| twins.conflict).count();
     if globals.json {
         let mut value = serde_json::to_value(&report).map_err(|error| Error::new(error.to_string()))?;
         value["schema"] = 1.into();
@@ -79,13 +81,14 @@ fn check(data: &Dataset, globals: &Globals) -> Result<ExitCode> {
     } else {
         text::print(&check_text(data, &report));
     }
-    match (report.corrupt.len(), leaks) {
-        (0, 0) => Ok(ExitCode::SUCCESS),
-        (damaged, leaks) => {
-            Err(Error::new(format!("{}: {damaged} pictures cannot be read, {leaks} leak between splits", data.name))
-                .advice("Replace or remove them; training leaves unreadable ones out with --skip-bad."))
-        }
+    if damaged + leaks + conflicts == 0 {
+        return Ok(ExitCode::SUCCESS);
     }
+    Err(Error::new(format!(
+        "{}: damaged pictures: {damaged}, pairs in two splits: {leaks}, pairs of two classes: {conflicts}",
+        data.name
+    ))
+    .advice("Replace or remove one of each; training leaves unreadable ones out with --skip-bad."))
 }
 
 fn check_text(data: &Dataset, report: &data::Report) -> String {
