@@ -31,7 +31,7 @@ pub struct Globals {
     /// Seed of every random number [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// No progress, results only
+    /// No progress, results and warnings only
     #[arg(long, global = true)]
     pub quiet: bool,
     /// Where data sets lie [default: OCELLI_DATA, else ~/.cache/ocelli]

@@ -24,6 +24,8 @@ pub struct Progress {
 #[derive(Default)]
 struct Run {
     epochs: u64,
+    /// Whether there are classes, so that an accuracy means something.
+    classes: bool,
     steps: u64,
     steps_per_epoch: u64,
     seen: u64,
@@ -54,10 +56,16 @@ impl Progress {
 
     /// A line that stays.
     fn line(&self, line: &str) {
+        if !self.quiet {
+            self.always(line);
+        }
+    }
+
+    /// A line that stays and is shown even if progress isn't: a warning.
+    fn always(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None if !self.quiet => eprintln!("{line}"),
-            None => {}
+            None => eprintln!("{line}"),
         }
     }
 
@@ -66,15 +74,16 @@ impl Progress {
         let steps = settings.epochs * started.steps_per_epoch;
         self.run = Run {
             epochs: settings.epochs,
+            classes: !started.classes.is_empty(),
             steps: settings.max_steps.map_or(steps, |most| most.min(steps)),
             steps_per_epoch: started.steps_per_epoch,
             ..Run::default()
         };
         let parameters = text::count(started.net.parameter_count());
         self.line(&format!(
-            "{} ({parameters} parameters): {} pictures to train, {} to choose by, in {}",
+            "{} ({parameters} parameters): {} to train, {} to choose by, in {}",
             started.net.name,
-            text::count(started.train_images as u64),
+            text::counted(started.train_images, "picture"),
             text::count(started.val_images as u64),
             started.folder.display()
         ));
@@ -100,14 +109,17 @@ impl Progress {
         });
         let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
         let speed = if run.seen > 1 { format!("  {} images/s{left}", text::count(rate as u64)) } else { String::new() };
+        let accuracy = match run.classes {
+            true => format!("  accuracy {:.1} %", 100.0 * run.accuracy),
+            false => String::new(),
+        };
         let line = format!(
-            "epoch {}/{}  step {}/{}{speed}  loss {:.4}  accuracy {:.1} %  lr {}",
+            "epoch {}/{}  step {}/{}{speed}  loss {:.4}{accuracy}  lr {}",
             step.epoch,
             run.epochs,
             step.batch,
             run.steps_per_epoch,
             run.loss,
-            100.0 * run.accuracy,
             text::number(f64::from(step.lr)),
         );
         match &self.bar {
@@ -148,7 +160,7 @@ impl Listener for Progress {
             Event::Step(step) => self.step(step),
             Event::Epoch(epoch) => self.epoch(epoch),
             Event::Note(note) => self.line(&format!("note: {note}")),
-            Event::Warning { what, advice } => self.line(format!("warning: {what}\n{advice}").trim_end()),
+            Event::Warning { what, advice } => self.always(format!("warning: {what}\n{advice}").trim_end()),
             Event::Checkpoint { .. } | Event::Finished(_) => {}
         }
         Ok(())

@@ -1,12 +1,19 @@
 //! Numbers and small tables as text.
 
-use std::io::Write;
+use ocelli::error::{Error, plural};
+use std::io::{ErrorKind, Write};
 
-/// Writes results to stdout. A reader that went away (`ocelli summary vgg16 | head`) ends the program quietly.
+/// Writes results to stdout. A reader that went away (`ocelli summary vgg16 | head`) ends the program quietly; results that
+/// are lost for another reason, a full disk, are an error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: {}", Error::io("stdout", error));
+            std::process::exit(1);
+        }
     }
 }
 
@@ -44,6 +51,11 @@ pub fn count(value: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A count with its noun: `1 epoch`, `7,000 pictures`.
+pub fn counted(n: usize, noun: &str) -> String {
+    format!("{} {}", count(n as u64), plural(n, noun))
 }
 
 /// A time in words: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.

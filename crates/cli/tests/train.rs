@@ -4,6 +4,7 @@ mod common;
 use common::pictures::small_net;
 use common::{command, good, json, ocelli};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -160,6 +161,35 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         fs::read(run.join("best.safetensors")).unwrap()
             == fs::read(world.path().join("whole/best.safetensors")).unwrap()
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_ends_at_once_and_the_run_goes_on_to_the_same_bits() {
+    let world = tempfile::tempdir().unwrap();
+    // Two steps an epoch, each of them long, so that the second Ctrl-C comes within the step that the first one ends after.
+    let long = ["train", "lenet5", "--batch-size", "3500", "--max-steps", "3", "--quiet", "--output"];
+    let in_run = |run: &'static str| long.iter().copied().chain([run]).collect::<Vec<_>>();
+    good(world.path(), &in_run("whole"));
+    let run = world.path().join("stopped");
+    let mut child = start(world.path(), &in_run("stopped"));
+    wait_for_checkpoint(&mut child, &run, SystemTime::UNIX_EPOCH);
+    let interrupt = |child: &Child| {
+        let signal = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(signal.success());
+    };
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    interrupt(&child);
+    let mut told = String::new();
+    while !told.contains("Ctrl-C again ends at once") {
+        assert!(stderr.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    interrupt(&child);
+    stderr.read_to_string(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+    assert!(!told.contains("the run is saved"), "it did not wait for the step: {told}");
+    good(world.path(), &["train", "--resume", "stopped", "--quiet"]);
+    assert!(bits(&run) == bits(&world.path().join("whole")));
 }
 
 #[test]

@@ -73,8 +73,10 @@ impl Bench {
         }
         let what = if self.mode == Mode::Train { "a training step" } else { "an answer" };
         text::line(format!(
-            "{}: {what} of {batch} pictures takes {ms:.3} ms on {threads} threads, {} images/s",
+            "{}: {what} of {} takes {ms:.3} ms on {}, {} images/s",
             net.name,
+            text::counted(batch, "picture"),
+            text::counted(threads, "thread"),
             text::count(images_per_s as u64)
         ));
         if self.layers {

@@ -91,21 +91,24 @@ fn check(data: &Dataset, globals: &Globals) -> Result<ExitCode> {
     .advice("Replace or remove one of each; training leaves unreadable ones out with --skip-bad."))
 }
 
+fn notes(notes: &[String], warnings: &[[String; 2]]) -> String {
+    let notes = notes.iter().map(|note| format!("note: {note}\n"));
+    notes.chain(warnings.iter().map(|[what, advice]| format!("warning: {what}\n{advice}\n"))).collect()
+}
+
 fn check_text(data: &Dataset, report: &data::Report) -> String {
-    let mut out = format!("{}: {} pictures looked at\n", data.name, text::count(report.pictures as u64));
+    let mut out = format!("{}: {} looked at\n", data.name, text::counted(report.pictures, "picture"));
     let sizes: Vec<String> =
         report.sizes.iter().take(5).map(|([height, width], n)| format!("{height}x{width} ({n})")).collect();
     out.push_str(&format!("sizes: {}{}\n", sizes.join(", "), if report.sizes.len() > 5 { ", ..." } else { "" }));
-    for note in &report.notes {
-        out.push_str(&format!("note: {note}\n"));
-    }
+    out.push_str(&notes(&report.notes, &report.warnings));
     out.push_str(&format!("damaged: {}\n", report.corrupt.len()));
     for corrupt in report.corrupt.iter().take(LISTED) {
         out.push_str(&format!("  {} ({}): {}\n", corrupt.picture, corrupt.split, corrupt.error.replace('\n', " ")));
     }
     for (name, twins) in [("the same pixels", &report.duplicates), ("nearly the same", &report.near_duplicates)] {
         let leaks = twins.iter().filter(|twins| twins.leak).count();
-        out.push_str(&format!("{name}: {} pairs, {leaks} of them in two splits\n", twins.len()));
+        out.push_str(&format!("{name}: {}, {leaks} of them in two splits\n", text::counted(twins.len(), "pair")));
         for data::Twins { first, second, leak, conflict } in twins.iter().take(LISTED) {
             let leak = if *leak { "  leak" } else { "" };
             let conflict = if *conflict { "  classes differ" } else { "" };
@@ -150,13 +153,13 @@ fn info(data: &Dataset, globals: &Globals) -> Result<String> {
         let value = json!({ "schema": 1, "name": data.name, "classes": data.classes, "targets": data.targets,
             "images": { "train": lens[0], "val": lens[1], "test": lens[2] },
             "counts": { "train": counts[0], "val": counts[1], "test": counts[2] },
-            "size": size, "notes": data.notes });
+            "size": size, "notes": data.notes, "warnings": data.warnings() });
         return Ok(format!("{value}\n"));
     }
     let mut out = format!(
-        "{}: {} pictures to train, {} to choose by (val), {} held out (test)\n",
+        "{}: {} to train, {} to choose by (val), {} held out (test)\n",
         data.name,
-        text::count(lens[0] as u64),
+        text::counted(lens[0], "picture"),
         text::count(lens[1] as u64),
         text::count(lens[2] as u64)
     );
@@ -164,9 +167,7 @@ fn info(data: &Dataset, globals: &Globals) -> Result<String> {
         Some([height, width]) => format!("pictures of {height}x{width} pixels\n"),
         None => "pictures of several sizes\n".to_owned(),
     });
-    for note in &data.notes {
-        out.push_str(&format!("note: {note}\n"));
-    }
+    out.push_str(&notes(&data.notes, &data.warnings()));
     if data.is_regression() {
         out.push_str(&format!("numbers to predict: {}\n", data.targets.join(", ")));
         return Ok(out);

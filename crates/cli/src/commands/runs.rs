@@ -8,6 +8,8 @@ use ocelli::Result;
 use ocelli::formats::run_folder;
 use ocelli::train::Settings;
 use serde_json::json;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ pub struct Runs {
 struct Run {
     name: String,
     epochs: u64,
+    /// The last step and its loss.
+    last: Option<(u64, f64)>,
     /// Epoch and values of the best validation accuracy (or the lowest loss, for regression).
     best: Option<(u64, f64, f64)>,
     seconds: f64,
@@ -40,7 +44,8 @@ impl Runs {
                 let best = run.best.map(
                     |(epoch, accuracy, loss)| json!({ "epoch": epoch, "val_accuracy": accuracy, "val_loss": loss }),
                 );
-                text::json(&json!({ "schema": 1, "run": run.name, "epochs": run.epochs, "best": best,
+                text::json(&json!({ "schema": 1, "run": run.name, "epochs": run.epochs,
+                    "steps": run.last.map(|(step, _)| step), "last_loss": run.last.map(|(_, loss)| loss), "best": best,
                     "seconds": run.seconds, "settings": run.settings }));
             }
             return Ok(ExitCode::SUCCESS);
@@ -50,7 +55,17 @@ impl Runs {
             return Ok(ExitCode::SUCCESS);
         }
         let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run, &differing)).collect();
-        let header = ["run", "epochs", "val accuracy", "val loss", "best epoch", "time", "settings that differ"];
+        let header = [
+            "run",
+            "epochs",
+            "steps",
+            "last loss",
+            "val accuracy",
+            "val loss",
+            "best epoch",
+            "time",
+            "settings that differ",
+        ];
         text::print(&text::table(&header, &rows, 1));
         Ok(ExitCode::SUCCESS)
     }
@@ -59,6 +74,10 @@ impl Runs {
 fn row(run: &Run, differing: &[String]) -> Vec<String> {
     let value = |key: &String| Some(format!("{key}={}", text::plain_value(run.settings.get(key)?)));
     let settings: Vec<String> = differing.iter().filter_map(value).collect();
+    let (step, last_loss) = match run.last {
+        Some((step, loss)) => (text::count(step), format!("{loss:.4}")),
+        None => ("0".to_owned(), "-".to_owned()),
+    };
     let (epoch, accuracy, loss) = match run.best {
         Some((epoch, accuracy, loss)) => (
             epoch.to_string(),
@@ -70,10 +89,12 @@ fn row(run: &Run, differing: &[String]) -> Vec<String> {
     vec![
         run.name.clone(),
         run.epochs.to_string(),
+        step,
+        last_loss,
         accuracy,
         loss,
         epoch,
-        text::duration(run.seconds),
+        if run.epochs > 0 { text::duration(run.seconds) } else { "-".to_owned() },
         settings.join(" "),
     ]
 }
@@ -81,7 +102,8 @@ fn row(run: &Run, differing: &[String]) -> Vec<String> {
 /// What a run's files tell; a run that has only just begun, or is damaged, tells less.
 fn read(path: &Path) -> Run {
     let settings = Settings::read_layer(&path.join(run_folder::ARGS)).unwrap_or_default();
-    let mut run = Run { name: path.display().to_string(), epochs: 0, best: None, seconds: 0.0, settings };
+    let mut run = Run { name: path.display().to_string(), epochs: 0, last: None, best: None, seconds: 0.0, settings };
+    run.last = last_step(&path.join(run_folder::STEPS));
     let Ok(mut metrics) = csv::Reader::from_path(path.join(run_folder::METRICS)) else { return run };
     let Ok(header) = metrics.headers().cloned() else { return run };
     let column = |name: &str| header.iter().position(|title| title == name);
@@ -97,6 +119,20 @@ fn read(path: &Path) -> Run {
         }
     }
     run
+}
+
+/// Step and loss of the last whole row of `steps.csv`, from the end of the file: a long run has millions of rows.
+fn last_step(path: &Path) -> Option<(u64, f64)> {
+    const TAIL: u64 = 4096;
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut tail = String::new();
+    file.read_to_string(&mut tail).ok()?;
+    let row = tail[..tail.rfind('\n')?].lines().last()?;
+    // step, epoch, loss, lr, images_per_s; the header is no number.
+    let mut cells = row.split(',');
+    Some((cells.next()?.parse().ok()?, cells.nth(1)?.parse().ok()?))
 }
 
 /// Keys that are not the same in all runs; all runs' net and data are in their names.

@@ -212,9 +212,9 @@ impl Train {
         self.flags.seed = globals.seed;
         self.flags.shuffle = self.flags.no_shuffle.then_some(false);
         let flags = toml::Table::try_from(&self.flags).map_err(|error| Error::usage(error.to_string()))?;
-        let interrupt = catch_interrupts()?;
+        let interrupts = Interrupts::catch()?;
         let mut progress = Progress::new(globals.quiet);
-        let audience = Audience { listeners: vec![&mut progress], interrupt: &interrupt };
+        let audience = Audience { listeners: vec![&mut progress], interrupt: &interrupts.flag };
         let place = Place {
             root: RUNS.into(),
             output: self.output.clone(),
@@ -227,10 +227,15 @@ impl Train {
             None => train::train(&self.settings(flags)?, &place, audience),
         };
         progress.clear();
+        // Nothing is left to be saved.
+        interrupts.at_once.store(true, Ordering::Relaxed);
         let outcome = outcome?;
         if outcome.ended == Ended::Interrupted {
             let folder = quoted(&outcome.folder);
-            eprintln!("Interrupted after step {}; the run is saved. Go on with:", outcome.steps);
+            eprintln!(
+                "Interrupted after {}; the run is saved. Go on with:",
+                text::counted(outcome.steps as usize, "step")
+            );
             eprintln!("  {} train --resume {folder}", program());
             return Ok(ExitCode::from(130));
         }
@@ -260,18 +265,28 @@ impl Train {
     }
 }
 
-/// The flag that Ctrl-C sets. The second Ctrl-C ends the program at once.
-fn catch_interrupts() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let inside = flag.clone();
-    ctrlc::set_handler(move || {
-        if inside.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nEnding after this step. Ctrl-C again ends at once, without saving.");
-    })
-    .map_err(|error| Error::new(format!("Ctrl-C cannot be watched: {error}")))?;
-    Ok(flag)
+/// What Ctrl-C does: it sets a flag, and ends the program if that is set already.
+struct Interrupts {
+    flag: Arc<AtomicBool>,
+    /// Whether the first Ctrl-C ends the program.
+    at_once: Arc<AtomicBool>,
+}
+
+impl Interrupts {
+    fn catch() -> Result<Interrupts> {
+        let interrupts = Interrupts { flag: Arc::default(), at_once: Arc::default() };
+        let (flag, at_once) = (interrupts.flag.clone(), interrupts.at_once.clone());
+        ctrlc::set_handler(move || {
+            if at_once.load(Ordering::Relaxed) || flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!(
+                "\nEnding after this step. Ctrl-C again ends at once; what follows the last checkpoint is lost then."
+            );
+        })
+        .map_err(|error| Error::new(format!("Ctrl-C cannot be watched: {error}")))?;
+        Ok(interrupts)
+    }
 }
 
 /// The held-out accuracy, the confusion, where the run is, what to do next.
@@ -307,7 +322,8 @@ fn report_outcome(outcome: &Outcome, globals: &Globals) -> Result<ExitCode> {
 }
 
 fn why(outcome: &Outcome) -> String {
-    let steps = text::count(outcome.steps);
+    let (epochs, steps) =
+        (text::counted(outcome.epochs as usize, "epoch"), text::counted(outcome.steps as usize, "step"));
     let best = match outcome.best {
         Some((epoch, _)) => format!("; the best was epoch {epoch}"),
         None => String::new(),
@@ -318,12 +334,12 @@ fn why(outcome: &Outcome) -> String {
         Ended::MaxTime => ", the time is over",
         Ended::Epochs | Ended::Interrupted => "",
     };
-    format!(
-        "{} epoch{}, {steps} steps in {}{why}{best}",
-        outcome.epochs,
-        if outcome.epochs == 1 { "" } else { "s" },
-        text::duration(outcome.seconds)
-    )
+    let seconds = text::duration(outcome.seconds);
+    if outcome.epochs == 0 {
+        // metrics.csv and curves.png have a row and a point an epoch.
+        return format!("{steps} in {seconds}{why}: ended before the first epoch was complete, so there are no curves");
+    }
+    format!("{epochs}, {steps} in {seconds}{why}{best}")
 }
 
 /// How the best weights do on pictures that nothing was chosen by: the test split, or where there is none, the validation

@@ -29,8 +29,10 @@ pub struct Report {
     pub sizes: Vec<([usize; 2], usize)>,
     /// Pictures of each class in train, val and test.
     pub classes: Vec<ClassCount>,
-    /// What was said when the data was opened: carved splits, classes that a split lacks.
+    /// What was said when the data was opened: carved splits, what was left out.
     pub notes: Vec<String>,
+    /// What looks wrong, each with what to do: classes that a split lacks.
+    pub warnings: Vec<[String; 2]>,
 }
 
 /// A picture that cannot be read.
@@ -142,6 +144,7 @@ pub fn check(data: &Dataset, workers: usize) -> Result<Report> {
         sizes,
         classes: data.classes.iter().enumerate().map(count).collect(),
         notes: data.notes.clone(),
+        warnings: data.warnings(),
     })
 }
 

@@ -118,7 +118,7 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The columns of the targets; empty for classification.
     pub targets: Vec<String>,
-    /// What a person should know: which splits were carved, classes that a split lacks, what was left out.
+    /// What a person should know: which splits were carved, what was left out.
     pub notes: Vec<String>,
     root: PathBuf,
     items: Vec<Item>,
@@ -165,7 +165,6 @@ impl Dataset {
         let mut data =
             Dataset { name, classes, targets, notes: Vec::new(), root: root.into(), items, splits: Default::default() };
         (data.splits, data.notes) = split::divide(&data.items, options).map_err(|error| error.at(root.display()))?;
-        data.note_missing_classes();
         Ok(data)
     }
 
@@ -313,19 +312,22 @@ impl Dataset {
         if self.root.is_file() { self.root.parent().unwrap_or(&self.root) } else { &self.root }
     }
 
-    fn note_missing_classes(&mut self) {
-        for split in Split::ALL {
+    /// What looks wrong, and what to do about it: classes that a split lacks.
+    pub fn warnings(&self) -> Vec<[String; 2]> {
+        let warning = |split: Split| {
             let counts = self.counts(split);
-            let missing: Vec<&str> = self
-                .classes
-                .iter()
-                .zip(counts)
-                .filter(|(_, count)| *count == 0)
-                .map(|(class, _)| class.as_str())
-                .collect();
-            if !missing.is_empty() && !self.is_empty(split) {
-                self.notes.push(format!("the {split} split has no pictures of: {}", missing.join(", ")));
-            }
-        }
+            let missing: Vec<&str> =
+                self.classes.iter().zip(counts).filter(|(_, n)| *n == 0).map(|(class, _)| class.as_str()).collect();
+            let advice = match split {
+                Split::Train => "They can't be learnt: add pictures to train, or remove the classes.",
+                Split::Val => {
+                    "The best epoch is chosen without them: add pictures to val, or remove it so that one is carved."
+                }
+                Split::Test => "How well they are known is not measured: add pictures to test.",
+            };
+            let warns = !missing.is_empty() && !self.is_empty(split);
+            warns.then(|| [format!("the {split} split has no pictures of: {}", missing.join(", ")), advice.to_owned()])
+        };
+        Split::ALL.into_iter().filter_map(warning).collect()
     }
 }

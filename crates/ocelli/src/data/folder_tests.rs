@@ -35,7 +35,7 @@ fn split_folders_give_classes_and_files_in_sorted_order() {
     );
     assert_eq!(names(&data, Split::Val), ["validation/cat/c.png", "validation/dog/d.png"]);
     assert_eq!(data.label(Split::Test, 0), 1);
-    assert!(data.notes.iter().any(|note| note.contains("test split has no pictures of: cat")), "{:?}", data.notes);
+    assert!(data.warnings()[0][0].contains("test split has no pictures of: cat"), "{:?}", data.warnings());
     assert!(data.notes.iter().any(|note| note.contains("notes: left out")), "{:?}", data.notes);
     let csv = data.split_csv();
     assert!(csv.starts_with("picture,label,split\ntrain/cat/a.png,cat,train\n"), "{csv}");

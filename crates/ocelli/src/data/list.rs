@@ -1,6 +1,7 @@
 //! CSV lists of pictures: `path,label`, or numeric targets, with optional `split` and `group`.
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
+use crate::error::plural;
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path};
@@ -213,7 +214,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
     }
     let mut data = Dataset::assemble(path, classes, list.targets, items, options)?;
     if missing > 0 {
-        data.notes.push(format!("{missing} lines left out: their files are not there"));
+        data.notes.push(format!("{missing} {} left out because of files that are not there", plural(missing, "line")));
     }
     Ok(data)
 }

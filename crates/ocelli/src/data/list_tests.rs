@@ -81,7 +81,7 @@ fn a_list_becomes_a_data_set_with_whole_groups() {
     assert!(error.what().contains("line 62: there is no file"), "{error}");
     let options = OpenOptions { skip_bad: true, ..Default::default() };
     let data = open_data(path.to_str().unwrap(), &options).unwrap();
-    assert!(data.notes.iter().any(|note| note.contains("1 lines left out")), "{:?}", data.notes);
+    assert!(data.notes.iter().any(|note| note.contains("1 line left out")), "{:?}", data.notes);
 }
 
 #[test]

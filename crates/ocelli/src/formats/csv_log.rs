@@ -36,7 +36,7 @@ impl CsvLog {
 
     /// Adds a row.
     pub fn row<I: IntoIterator<Item = String>>(&mut self, row: I) -> Result<()> {
-        self.writer.write_record(row).map_err(|error| Error::new(format!("{}: {error}", self.path.display())))
+        self.writer.write_record(row).map_err(|error| Error::io(&self.path, error.into()))
     }
 
     /// Hands everything written so far to the system.

@@ -34,11 +34,16 @@ pub fn check_format(place: impl AsRef<Path>, format: u32) -> Result<()> {
 /// # Errors
 /// The folder is missing or read-only, the disk is full, or `write` failed; the old file is intact then.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    replace(path, write).map_err(|error| {
+    let is_device = fs::metadata(path).is_ok_and(|data| !data.is_file() && !data.is_dir());
+    let written = if is_device { write_through(path, write) } else { replace(path, write) };
+    written.map_err(|error| {
         // The kind alone: the text of the error names the temporary file.
         let (kind, advice) = match error.kind() {
             ErrorKind::NotFound => {
                 ("its folder does not exist".to_owned(), "Make the folder first, or choose another.")
+            }
+            ErrorKind::IsADirectory => {
+                (error.kind().to_string(), "A folder stands in its place: remove it, or choose another path.")
             }
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 (error.kind().to_string(), "Change the folder's permissions, or choose another; nothing was changed.")
@@ -47,6 +52,13 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::
         };
         Error::new(format!("{}: cannot be written: {kind}", path.display())).advice(advice)
     })
+}
+
+/// Writes into a device or a pipe (`/dev/stdout`), which must not be replaced by a file.
+fn write_through(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+    let mut writer = BufWriter::new(fs::OpenOptions::new().write(true).open(path)?);
+    write(&mut writer)?;
+    writer.flush()
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
@@ -116,6 +128,20 @@ mod tests {
         sweep(folder.path());
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["last.ckpt"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_is_written_to_and_stays_a_device() {
+        use std::os::unix::fs::FileTypeExt;
+        // A link, so that a defect could not replace the machine's own device.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("full");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let error = write_atomically(&path, |w| w.write_all(b"lost")).unwrap_err();
+        assert!(error.what().contains("full: cannot be written: no storage space"), "{error}");
+        assert!(error.to_string().contains("\nFree some space"), "{error}");
+        assert!(fs::metadata(&path).unwrap().file_type().is_char_device());
     }
 
     #[test]

@@ -98,14 +98,16 @@ impl RunFolder {
 
     fn clear(&self) -> Result<()> {
         let entries = fs::read_dir(&self.path).map_err(|error| Error::io(&self.path, error))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if FILES.contains(&&*name) || name.starts_with("events.out.tfevents.") {
-                fs::remove_file(entry.path()).map_err(|error| Error::io(entry.path(), error))?;
-            }
+        let own = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            FILES.contains(&&*name) || name.starts_with("events.out.tfevents.")
+        };
+        let files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(own).collect();
+        // Looked for first, so that a run that cannot be replaced stays whole.
+        if let Some(folder) = files.iter().find(|path| path.is_dir()) {
+            return Err(Error::io(folder, ErrorKind::IsADirectory.into()));
         }
-        Ok(())
+        files.iter().try_for_each(|path| fs::remove_file(path).map_err(|error| Error::io(path, error)))
     }
 }
 

@@ -169,7 +169,8 @@ pub enum Init {
         /// The largest absolute value.
         limit: f64,
     },
-    /// Normal with std √(2/fan_in): keeps the variance of ReLU nets (He et al. 2015). The default of every weight.
+    /// Normal with std √(2/fan_in): keeps the variance of ReLU nets (He et al. 2015). The default of
+    /// every weight but those behind an output, which start at N(0, 0.01).
     He,
     /// Normal with std √(2/fan_out): keeps the variance of gradients; torchvision's choice for residual nets.
     HeFanOut,

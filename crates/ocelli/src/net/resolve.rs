@@ -3,6 +3,7 @@
 use super::kind::ParameterRule;
 use super::unroll::{Unrolled, unroll};
 use super::{Factors, Init, InitKeys, LayerKind, Net, Role, Settings, WeightInit};
+use crate::error::plural;
 use crate::shape::{MAX_SIZE, MAX_VALUES, Shape};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -132,6 +133,8 @@ pub(super) fn resolve(net: &Net, classes: Option<usize>, input: Option<[usize; 3
             .advice(format!("Use 1 to {MAX_SIZE} classes.")));
     }
     let (unrolled, outputs) = unroll(net)?;
+    let default_start: Vec<bool> =
+        unrolled.iter().map(|layer| layer.settings.init.as_ref().is_none_or(|init| init.weight.is_none())).collect();
     let mut layers: Vec<ResolvedLayer> = Vec::with_capacity(unrolled.len());
     let mut values = 0;
     for layer in unrolled {
@@ -162,9 +165,29 @@ pub(super) fn resolve(net: &Net, classes: Option<usize>, input: Option<[usize; 3
     for output in outputs.iter().filter(|output| output.loss_weight > 0.0) {
         check_classes(&layers[output.layer], classes, net.classes)?;
     }
+    for output in &outputs {
+        start_scores_small(output.layer, &mut layers, &default_start);
+    }
     let mut resolved = Resolved { name: net.name.clone(), input, classes: 0, layers, outputs };
     resolved.classes = resolved.layers[resolved.main_output().layer].shape.len();
     Ok(resolved)
+}
+
+/// The weights behind an output start at N(0, 0.01), as those of AlexNet (Krizhevsky et al. 2012), where the file doesn't say
+/// otherwise. The scores are then near 0 and the first loss near ln(classes), the loss of guessing; He's rule keeps the
+/// scale of the values that come in, which pooling and unnormalised pictures make large. Layers without parameters
+/// between the weights and the output (a global average) are passed over.
+fn start_scores_small(output: usize, layers: &mut [ResolvedLayer], default_start: &[bool]) {
+    let mut at = output;
+    while layers[at].parameters.is_empty() {
+        match layers[at].inputs[..] {
+            [Source::Layer(before)] => at = before,
+            _ => return,
+        }
+    }
+    for parameter in layers[at].parameters.iter_mut().filter(|p| default_start[at] && p.init == Init::He) {
+        parameter.init = Init::Normal { std: 0.01 };
+    }
 }
 
 /// The output has as many values as there are classes.
@@ -183,10 +206,12 @@ fn check_classes(layer: &ResolvedLayer, data: Option<usize>, file: Option<usize>
         }
         Shape::Map(_) => "End the net in a linear layer with units = \"classes\".".to_owned(),
     };
+    let values = layer.shape.len();
     Err(Error::new(format!(
-        "{}: the net ends in {} values, but {whose} {classes} classes",
+        "{}: the net ends in {values} {}, but {whose} {classes} {}",
         layer.name,
-        layer.shape.len()
+        plural(values, "value"),
+        plural(classes, "class"),
     ))
     .advice(advice))
 }

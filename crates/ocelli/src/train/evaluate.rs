@@ -85,8 +85,23 @@ pub type Logits<'a> = dyn FnMut(&[f32], usize) -> Result<Vec<f32>> + 'a;
 /// # Errors
 /// A picture cannot be read, or the network refuses it.
 pub fn evaluate_with(logits: &mut Logits, loader: &Loader, outputs: usize, keep: bool) -> Result<Evaluation> {
+    let evaluation = evaluate_until(logits, loader, outputs, keep, &|| false)?;
+    evaluation.ok_or_else(|| Error::new("the evaluation was stopped").advice("Please report this."))
+}
+
+/// [`evaluate_with`], but before each batch `stop` may end it; then there is no result.
+pub(super) fn evaluate_until(
+    logits: &mut Logits,
+    loader: &Loader,
+    outputs: usize,
+    keep: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Evaluation>> {
     let mut sums = Sums::new(outputs, keep);
     for batch in loader.epoch(0, 0) {
+        if stop() {
+            return Ok(None);
+        }
         let batch = batch?;
         let scores = logits(&batch.images, batch.n)?;
         if scores.len() != batch.n * outputs {
@@ -94,7 +109,7 @@ pub fn evaluate_with(logits: &mut Logits, loader: &Loader, outputs: usize, keep:
         }
         sums.add(&batch, &scores)?;
     }
-    Ok(sums.finish())
+    Ok(Some(sums.finish()))
 }
 
 struct Sums {

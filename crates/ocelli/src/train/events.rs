@@ -15,7 +15,7 @@ pub enum Event<'a> {
     Step(StepEvent),
     /// After the evaluation that ends an epoch.
     Epoch(&'a EpochEvent),
-    /// Something that a person should know about the data: splits that were made, classes that a split lacks.
+    /// Something that a person should know about the data: splits that were made, what was left out.
     Note(&'a str),
     /// Something looks wrong: the line, and the line that says what to do.
     Warning {

@@ -7,12 +7,14 @@ mod evaluate;
 mod events;
 mod learner;
 mod logs;
+mod ranges;
 mod resume;
 mod run;
 mod schedule;
 mod settings;
 mod setup;
 mod state;
+mod values;
 
 pub use evaluate::{Evaluation, Logits, Prediction, evaluate_with};
 pub use events::{EpochEvent, Event, Listener, Started, StepEvent};
@@ -20,14 +22,16 @@ pub use learner::Learner;
 pub use resume::resume;
 pub use run::{Ended, Outcome};
 pub use schedule::{Plateau, Schedule};
-pub use settings::{ClassWeights, ImageSize, LossName, Monitor, OptimizerName, ScheduleName, Seconds, Settings};
+pub use settings::Settings;
 pub use state::RunState;
+pub use values::{ClassWeights, ImageSize, LossName, Monitor, OptimizerName, ScheduleName, Seconds};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use evaluate::evaluate_until;
 use logs::Logs;
 use run::Run;
 use setup::Task;
@@ -65,7 +69,7 @@ impl Default for Place {
 pub struct Audience<'a> {
     /// Told every event, in order, after the run folder's own logs.
     pub listeners: Vec<&'a mut dyn Listener>,
-    /// When set, the run ends after the step that is being computed, with a checkpoint.
+    /// When set, the run ends after the step, or the batch of an evaluation, that is being computed, with a checkpoint.
     pub interrupt: &'a AtomicBool,
 }
 
@@ -164,11 +168,15 @@ impl Session<'_> {
         for note in task.notes.iter().chain(&task.net.notes()) {
             run.tell(&Event::Note(note))?;
         }
+        for [what, advice] in task.data.warnings() {
+            run.warn(what, advice)?;
+        }
         let ended = run.go()?;
         let val = match ended {
             Ended::Interrupted => None,
-            _ => Some(self.task.judge_best(&self.folder, &self.place.device)?),
+            _ => task.judge_best(&self.folder, &self.place.device, audience.interrupt)?,
         };
+        let ended = if val.is_some() { ended } else { Ended::Interrupted };
         let state = &run.state;
         let outcome = Outcome {
             folder: self.folder.path.clone(),
@@ -187,11 +195,12 @@ impl Session<'_> {
 }
 
 impl Task {
-    /// The best weights on the validation split.
-    fn judge_best(&self, folder: &RunFolder, device: &Device) -> Result<Evaluation> {
+    /// The best weights on the validation split; none if interrupted.
+    fn judge_best(&self, folder: &RunFolder, device: &Device, interrupt: &AtomicBool) -> Result<Option<Evaluation>> {
         let (tensors, _) = crate::formats::weights::read(&folder.file(BEST))?;
         let mut inference = Inference::new(&self.net, &tensors, device, 64)?;
-        evaluate_with(&mut |images, n| inference.logits(images, n), &self.val, self.net.classes, false)
+        let stop = || interrupt.load(Ordering::Relaxed);
+        evaluate_until(&mut |images, n| inference.logits(images, n), &self.val, self.net.classes, false, &stop)
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use toml::Table;
 
-use super::settings::{Settings, changes};
+use super::Settings;
+use super::settings::changes;
 use super::setup::Task;
 use super::{Audience, Event, Outcome, Place, RunState, Session, describe};
 use crate::exec::Training;

@@ -2,7 +2,6 @@
 //! going on refuses.
 
 use std::fs;
-use std::sync::atomic::Ordering;
 
 use toml::Table;
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::evaluate::evaluate_until;
 use super::events::{EpochEvent, Event, Listener, StepEvent};
-use super::settings::{Monitor, Settings};
-use super::{Evaluation, Learner, RunState, Schedule, evaluate_with};
+use super::{Evaluation, Learner, RunState, Schedule};
+use super::{Monitor, Settings};
 use crate::data::{Batch, Loader};
 use crate::exec::StepResult;
 use crate::formats::checkpoint;
@@ -73,23 +74,31 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Goes on to the end, and says why it is the end.
+    /// Goes on to the end, and says why it is the end. There are weights to use then, whatever ended it.
     pub fn go(&mut self) -> Result<Ended> {
         if self.state.step == 0 {
             self.save_checkpoint()?;
         }
-        while self.state.epoch < self.settings.epochs && !self.state.stopped {
-            if let Some(ended) = self.limit() {
-                return Ok(ended);
+        let ended = loop {
+            if self.state.stopped {
+                break Ended::NoProgress;
+            }
+            if self.state.epoch >= self.settings.epochs {
+                break Ended::Epochs;
+            }
+            if let Some(ended) = self.interrupted().or_else(|| self.limit()) {
+                break ended;
             }
             if let Some(ended) = self.epoch()? {
-                return Ok(ended);
+                break ended;
             }
-        }
+        };
+        // Weights of now if there are no others. The state doesn't count them: the run that goes on is the one that was
+        // never stopped.
         if self.state.best.is_none() {
             self.save_best()?;
         }
-        Ok(if self.state.stopped { Ended::NoProgress } else { Ended::Epochs })
+        Ok(ended)
     }
 
     /// The rest of the running epoch; what ended the run in it, if anything did.
@@ -126,18 +135,21 @@ impl Run<'_> {
             if self.state.guessing == GUESSING_STEPS {
                 self.warn_of_guessing()?;
             }
-            let interrupted = self.interrupt.load(Ordering::Relaxed).then_some(Ended::Interrupted);
             // A limit that falls on the end of an epoch waits for its evaluation.
             let within = self.state.batch < self.train.batches() as u64;
-            if let Some(ended) = interrupted.or_else(|| self.limit().filter(|_| within)) {
-                return self.leave(ended).map(Some);
+            if let Some(ended) = self.interrupted().or_else(|| self.limit().filter(|_| within)) {
+                self.save_checkpoint()?;
+                return Ok(Some(ended));
             }
             if within && self.settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every)) {
                 self.save_checkpoint()?;
             }
         }
-        self.end_epoch(started)?;
-        Ok(None)
+        self.end_epoch(started)
+    }
+
+    fn interrupted(&self) -> Option<Ended> {
+        self.interrupt.load(Ordering::Relaxed).then_some(Ended::Interrupted)
     }
 
     fn count(&mut self, batch: &Batch, result: &StepResult) {
@@ -165,19 +177,15 @@ impl Run<'_> {
         }
     }
 
-    /// Leaves within an epoch. The best weights are those of now if there are no others, but the state doesn't count them:
-    /// the run that goes on is the one that was never stopped.
-    fn leave(&mut self, ended: Ended) -> Result<Ended> {
-        if self.state.best.is_none() {
-            self.save_best()?;
-        }
-        self.save_checkpoint()?;
-        Ok(ended)
-    }
-
-    fn end_epoch(&mut self, started: Instant) -> Result<()> {
-        let learner = &mut *self.learner;
-        let val = evaluate_with(&mut |images, n| learner.logits(images, n), self.val, self.outputs, false)?;
+    /// Judges the epoch and counts it. An interrupt leaves before: the run that goes on judges the same weights.
+    fn end_epoch(&mut self, started: Instant) -> Result<Option<Ended>> {
+        let (learner, interrupt) = (&mut *self.learner, self.interrupt);
+        let logits = &mut |images: &[f32], n| learner.logits(images, n);
+        let stop = || interrupt.load(Ordering::Relaxed);
+        let Some(val) = evaluate_until(logits, self.val, self.outputs, false, &stop)? else {
+            self.save_checkpoint()?;
+            return Ok(Some(Ended::Interrupted));
+        };
         let value = match self.monitor {
             Monitor::Accuracy => val.top1(),
             Monitor::Loss => val.loss,
@@ -216,7 +224,8 @@ impl Run<'_> {
         if best {
             self.save_best()?;
         }
-        self.save_checkpoint()
+        self.save_checkpoint()?;
+        Ok(None)
     }
 
     fn save_best(&mut self) -> Result<()> {

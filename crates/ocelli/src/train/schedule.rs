@@ -7,7 +7,7 @@ use std::f64::consts::{FRAC_PI_2, PI};
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Monitor, ScheduleName, Settings};
+use super::{Monitor, ScheduleName, Settings};
 
 /// The learning rate of every step of a run.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::settings::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
+use super::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
 use crate::data::{self, Dataset, LoadOptions, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
+use crate::error::plural;
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
 use crate::model::{Model, expected, weights_path};
@@ -77,8 +78,8 @@ impl Task {
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         if let Some(first) = skipped.first() {
-            let first: &String = first;
-            notes.push(format!("{} pictures cannot be read and are left out; the first: {first}", skipped.len()));
+            let (n, first): (usize, &String) = (skipped.len(), first);
+            notes.push(format!("{n} {} left out because of --skip-bad; the first: {first}", plural(n, "picture")));
         }
         Ok(Task { data, net: resolved, train, val, model, options, monitor, fingerprint, notes })
     }
@@ -95,6 +96,10 @@ impl Task {
 
 /// The loss and the optimiser.
 fn options(settings: &Settings, data: &Dataset) -> Result<TrainOptions> {
+    if data.is_regression() && (settings.class_weights != ClassWeights::None || settings.label_smoothing > 0.0) {
+        let what = format!("class_weights or label_smoothing for {}, which has numbers to predict", data.name);
+        return Err(Error::usage(what).advice("Leave them out: they are for classes."));
+    }
     let loss = match (settings.loss, data.is_regression()) {
         (None | Some(LossName::CrossEntropy), false) => Loss::CrossEntropy {
             smoothing: settings.label_smoothing as f32,

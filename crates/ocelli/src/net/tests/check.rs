@@ -97,13 +97,36 @@ fn weights_start_by_their_rule() {
         assert!(mean.abs() < 5.0 * std / n.sqrt(), "{init}: mean {mean}");
         assert!(start["conv1.bias"].data.iter().all(|&b| b == 1.0));
     }
-    let default = initialise(&resolved([64, 5, 5], r#"{ type = "conv", filters = 128, kernel = 5 }"#), 3);
+    let default = initialise(
+        &resolved([64, 5, 5], r#"{ type = "conv", filters = 128, kernel = 5 }, { type = "batch_norm" }"#),
+        3,
+    );
     let he = initialise(
-        &resolved([64, 5, 5], r#"{ type = "conv", filters = 128, kernel = 5, init = { weight = "he" } }"#),
+        &resolved(
+            [64, 5, 5],
+            r#"{ type = "conv", filters = 128, kernel = 5, init = { weight = "he" } }, { type = "batch_norm" }"#,
+        ),
         3,
     );
     assert_eq!(default, he);
     let norm = initialise(&resolved([2, 1, 1], r#"{ type = "batch_norm" }"#), 3);
     let values: Vec<f32> = norm.values().map(|tensor| tensor.data[0]).collect();
     assert_eq!(values, [0.0, 0.0, 1.0, 1.0], "bias, running_mean, running_var, weight");
+}
+
+#[test]
+fn the_weights_behind_an_output_start_small_so_that_the_first_loss_is_that_of_guessing() {
+    let last = r#"{ type = "conv", filters = 8, kernel = 1 }, { type = "linear", units = 400 }"#;
+    let start = initialise(&resolved([4, 5, 5], last), 3);
+    // 80,000 values: the standard deviation is known to 0.25 %; five of them are allowed.
+    let (_, std) = moments(&start["linear1.weight"].data);
+    assert!((std / 0.01 - 1.0).abs() < 0.0125, "{std}");
+    let (_, std) = moments(&start["conv1.weight"].data);
+    assert!(std > 0.3, "the layer before it keeps He's rule: {std}");
+    let pooled = r#"{ type = "conv", filters = 400, kernel = 5 }, { type = "global_avg_pool" }"#;
+    let (_, std) = moments(&initialise(&resolved([8, 5, 5], pooled), 3)["conv1.weight"].data);
+    assert!((std / 0.01 - 1.0).abs() < 0.0125, "{std}");
+    let said = r#"{ type = "linear", units = 400, init = { weight = "he" } }"#;
+    let (_, std) = moments(&initialise(&resolved([8, 5, 5], said), 3)["linear1.weight"].data);
+    assert!((std / 0.1 - 1.0).abs() < 0.0125, "what the file says counts: {std}");
 }

@@ -1,0 +1,194 @@
+//! The values of settings that are not plain numbers, and how people write them.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+use crate::{Error, Result};
+
+/// The optimisers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum OptimizerName {
+    Sgd,
+    Adam,
+    AdamW,
+    Adadelta,
+}
+
+/// The schedules; see [`super::Schedule`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ScheduleName {
+    Constant,
+    Step,
+    Multistep,
+    Cosine,
+    OneCycle,
+    Plateau,
+}
+
+impl ScheduleName {
+    /// Whether the rate of a step depends on how many epochs the run has.
+    pub fn depends_on_the_total(self) -> bool {
+        matches!(self, ScheduleName::Cosine | ScheduleName::OneCycle)
+    }
+}
+
+/// The losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LossName {
+    /// Softmax cross-entropy.
+    #[serde(rename = "cross_entropy")]
+    CrossEntropy,
+    /// Mean squared error.
+    #[serde(rename = "mse")]
+    MeanSquared,
+}
+
+/// What tells a better epoch from a worse one, on the validation split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Monitor {
+    /// More is better.
+    Accuracy,
+    /// Less is better.
+    Loss,
+}
+
+impl Monitor {
+    /// Whether `new` is better than `old`; NaN never is.
+    pub fn is_better(self, new: f64, old: f64) -> bool {
+        match self {
+            Monitor::Accuracy => new > old,
+            Monitor::Loss => new < old,
+        }
+    }
+}
+
+/// A time in seconds; written as a number or as `90s`, `10m`, `2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "f64")]
+pub struct Seconds(pub f64);
+
+impl From<Seconds> for f64 {
+    fn from(seconds: Seconds) -> f64 {
+        seconds.0
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Seconds> {
+        let (digits, factor) = match text.trim() {
+            text if text.ends_with('h') => (&text[..text.len() - 1], 3600.0),
+            text if text.ends_with('m') => (&text[..text.len() - 1], 60.0),
+            text if text.ends_with('s') => (&text[..text.len() - 1], 1.0),
+            text => (text, 1.0),
+        };
+        let number = digits.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        number
+            .map(|number| Seconds(number * factor))
+            .ok_or_else(|| Error::usage(format!("'{text}' is not a time")).advice("Write it as 90s, 10m or 2h."))
+    }
+}
+
+impl TryFrom<Value> for Seconds {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<Seconds> {
+        match value {
+            Value::Integer(number) => Ok(Seconds(number as f64)),
+            Value::Float(number) => Ok(Seconds(number)),
+            Value::String(text) => text.parse(),
+            other => Err(Error::usage(format!("{other} is not a time")).advice("Write it as 90s, 10m or 2h.")),
+        }
+    }
+}
+
+/// Height and width; written as a side, as `HxW` or as `[h, w]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "[usize; 2]")]
+pub struct ImageSize(pub [usize; 2]);
+
+impl From<ImageSize> for [usize; 2] {
+    fn from(size: ImageSize) -> [usize; 2] {
+        size.0
+    }
+}
+
+impl FromStr for ImageSize {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<ImageSize> {
+        let side = |text: &str| text.trim().parse::<usize>().ok().filter(|side| *side > 0);
+        let sides = match text.split_once(['x', 'X', '×']) {
+            Some((height, width)) => side(height).zip(side(width)),
+            None => side(text).map(|side| (side, side)),
+        };
+        sides.map(|(height, width)| ImageSize([height, width])).ok_or_else(|| {
+            Error::usage(format!("'{text}' is not an image size")).advice("Write a side, as 224, or HxW, as 240x320.")
+        })
+    }
+}
+
+impl TryFrom<Value> for ImageSize {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<ImageSize> {
+        match value {
+            Value::String(text) => text.parse(),
+            Value::Array(sides) if sides.len() == 2 => format!("{}x{}", sides[0], sides[1]).parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+/// Weights of the classes in the loss; written as `none`, `balanced` or a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum ClassWeights {
+    /// All count the same.
+    None,
+    /// Pictures / (classes · pictures of the class), so that every class counts the same in all.
+    Balanced,
+    /// A weight a class.
+    Given(Vec<f32>),
+}
+
+impl FromStr for ClassWeights {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<ClassWeights> {
+        match text.trim() {
+            "none" => return Ok(ClassWeights::None),
+            "balanced" => return Ok(ClassWeights::Balanced),
+            _ => {}
+        }
+        let weights: Result<Vec<f32>, _> = text.split(',').map(|weight| weight.trim().parse()).collect();
+        weights.map(ClassWeights::Given).map_err(|_| {
+            Error::usage(format!("'{text}' are not class weights"))
+                .advice("Choose none, balanced, or a number a class with commas between.")
+        })
+    }
+}
+
+impl TryFrom<Value> for ClassWeights {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<ClassWeights> {
+        match value {
+            Value::Array(weights) => weights.iter().map(Value::to_string).collect::<Vec<_>>().join(",").parse(),
+            Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+impl From<ClassWeights> for Value {
+    fn from(weights: ClassWeights) -> Value {
+        match weights {
+            ClassWeights::None => "none".into(),
+            ClassWeights::Balanced => "balanced".into(),
+            ClassWeights::Given(weights) => weights.into_iter().map(f64::from).collect::<Vec<_>>().into(),
+        }
+    }
+}
