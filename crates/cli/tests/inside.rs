@@ -313,5 +313,5 @@ fn data_check_passes_sound_data_and_fails_damaged_leaking_and_contradictory_data
     // Twice in the same place is told, and harmless.
     let twice = checked(&copy("train/cat/1.png", "train/cat/new.png"));
     assert_eq!(twice.code, 0, "{}{}", twice.stdout, twice.stderr);
-    assert!(twice.stdout.contains("the same pixels: 1 pairs, 0 of them in two splits"), "{}", twice.stdout);
+    assert!(twice.stdout.contains("the same pixels: 1 pair, 0 of them in two splits"), "{}", twice.stdout);
 }

@@ -24,7 +24,7 @@ fn numbers_are_learnt_judged_and_predicted() {
     let world = tempfile::tempdir().unwrap();
     let here = world.path();
     list(here);
-    let train = ["train", "two.toml", "--data", "numbers.csv", "--batch-size", "8", "--epochs", "60", "--lr", "0.05"];
+    let train = ["train", "two.toml", "--data", "numbers.csv", "--batch-size", "8", "--epochs", "60", "--lr", "0.01"];
     let ran = ocelli(here, &[&train[..], &["--output", "run"]].concat());
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("validation loss") && !ran.stderr.contains("accuracy"), "{}", ran.stderr);
@@ -72,7 +72,6 @@ fn numbers_are_learnt_judged_and_predicted() {
     assert!(runs["best"]["val_accuracy"].is_null() && runs["best"]["val_loss"].as_f64().is_some(), "{runs}");
     let info = good(here, &["data", "info", "numbers.csv"]);
     assert!(info.contains("numbers to predict: light, slope"), "{info}");
-    good(here, &["data", "check", "numbers.csv", "--json"]);
     good(here, &["train", "--resume", "run", "--epochs", "61", "--quiet"]);
 }
 

@@ -113,7 +113,7 @@ impl Planes {
 
 /// `1 row`, `2 rows`.
 pub(super) fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    format!("{n} {}", crate::error::plural(n, what))
 }
 
 impl From<&Picture> for Planes {
