@@ -1,6 +1,7 @@
 //! From a picture of any size to the numbers that a net sees.
 
 use super::{Augment, Dataset, Picture};
+use crate::error::plural;
 use crate::{Error, Result};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 use serde::{Deserialize, Serialize};
@@ -98,8 +99,10 @@ impl Preparation {
     /// Not a value per channel, or a standard deviation that is not positive.
     pub fn with_statistics(self, mean: Vec<f32>, std: Vec<f32>) -> Result<Preparation> {
         if mean.len() != self.channels || std.len() != self.channels {
-            let (means, stds, channels) = (mean.len(), std.len(), self.channels);
-            return Err(Error::usage(format!("{means} means and {stds} standard deviations for {channels} channels"))
+            let given = |values: &[f32], noun| format!("{} {}", values.len(), plural(values.len(), noun));
+            let (means, stds) = (given(&mean, "mean"), given(&std, "standard deviation"));
+            let channels = format!("{} {}", self.channels, plural(self.channels, "channel"));
+            return Err(Error::usage(format!("{means} and {stds} for {channels}"))
                 .advice("Give --mean and --std a value for each channel, separated by commas."));
         }
         if !mean.iter().all(|m| m.is_finite()) || !std.iter().all(|s| s.is_finite() && *s > 0.0) {

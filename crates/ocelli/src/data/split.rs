@@ -1,6 +1,7 @@
 //! Which picture belongs to which split.
 
 use super::dataset::{Item, OpenOptions, Split};
+use crate::error::plural;
 use crate::{Error, Result};
 use ocelli_kernels::random::{self, Random};
 use std::collections::{BTreeMap, HashMap};
@@ -82,7 +83,8 @@ fn carve(items: &[Item], members: &mut Vec<usize>, fraction: f64, seed: u64, int
         }
     }
     if taken.is_empty() {
-        return Err(Error::new(format!("{} pictures are too few to carve a {into} split from them", members.len()))
+        let (n, pictures) = (members.len(), plural(members.len(), "picture"));
+        return Err(Error::new(format!("{n} {pictures} in all: too few to carve a {into} split"))
             .advice("Add pictures: every class needs two at least, three without a test folder."));
     }
     taken.sort_unstable();
@@ -141,6 +143,6 @@ mod tests {
         let (splits, _) = divide(&items(&labels, |_| None), &OpenOptions::default()).unwrap();
         assert!(splits.iter().all(|split| split.iter().any(|&i| i < 3)));
         let error = divide(&items(&[0, 1], |_| None), &OpenOptions::default()).unwrap_err();
-        assert!(error.what().contains("2 pictures are too few"), "{error}");
+        assert!(error.what().contains("2 pictures in all: too few"), "{error}");
     }
 }

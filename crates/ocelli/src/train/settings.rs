@@ -174,11 +174,13 @@ impl Settings {
                 // A layer of one key, so that the error can name it.
                 let one = Table::from_iter([(key.clone(), value.clone())]);
                 one.try_into::<Settings>().map_err(|error| cannot_be(place, &key, &error))?;
+                if let ("format", Some(format)) = (key.as_str(), value.as_integer()) {
+                    check_format(place, u32::try_from(format).unwrap_or(u32::MAX))?;
+                }
                 all.insert(key, value);
             }
         }
         let settings: Settings = all.try_into().map_err(|error| cannot_be("settings", "merged", &error))?;
-        check_format("settings", settings.format)?;
         super::ranges::check(&settings)?;
         Ok(settings)
     }
@@ -258,14 +260,19 @@ pub(super) fn changes(was: &Table, is: &Table) -> Vec<String> {
 
 /// An error of a key, with what may be meant instead: serde lists the words that it knows in backquotes.
 fn cannot_be(place: &str, key: &str, error: &toml::de::Error) -> Error {
-    let message = error.message().replace('\n', " ");
+    // The values' own errors are a line that says what and one that says what to do.
+    let (message, advice) = error.message().split_once('\n').unwrap_or((error.message(), ""));
+    let advice = advice.replace('\n', " ");
     let unknown_key = message.starts_with("unknown field");
     let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (found, known) = words.split_first().map_or(("", &[][..]), |(found, known)| (*found, known));
     let what = match unknown_key {
         true => format!("{place}: unknown key {key}"),
         false if message.starts_with("unknown variant") => format!("{place}: {key} '{found}' is unknown"),
-        false => return Error::usage(format!("{place}: {key}: {message}")),
+        false => {
+            let error = Error::usage(format!("{place}: {key}: {message}"));
+            return if advice.is_empty() { error } else { error.advice(advice) };
+        }
     };
     let error = Error::usage(what);
     match did_you_mean(found, known.iter().copied()) {

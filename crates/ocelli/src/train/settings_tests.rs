@@ -43,6 +43,11 @@ fn slips_in_keys_and_values_are_recognised() {
         "args.toml: optimizer 'lion' is unknown\nChoose one of sgd, adam, adamw, adadelta."
     );
     assert!(error("lr = 'fast'").starts_with("args.toml: lr: invalid type: string"), "{}", error("lr = 'fast'"));
+    assert_eq!(
+        error("max_time = '5x'"),
+        "args.toml: max_time: '5x' is not a time\nWrite it as 90s, 10m or 2h.",
+        "the value's own advice is the second line"
+    );
     assert!(error("image_size = '3by4'").contains("'3by4' is not an image size"));
 }
 
@@ -67,7 +72,7 @@ fn values_out_of_range_are_errors_with_the_number() {
         ("optimizer = 'adam'\nnesterov = true", "nesterov without sgd's momentum"),
         ("class_weights = [1, -1]", "class_weights [1.0, -1.0]"),
         ("epochs = -3", "args.toml: epochs: invalid value: integer `-3`"),
-        ("format = 2", "settings: written in format 2"),
+        ("format = 2", "args.toml: written in format 2"),
     ] {
         assert!(error(text).contains(what), "{text}: {}", error(text));
     }

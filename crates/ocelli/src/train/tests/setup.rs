@@ -16,7 +16,7 @@ fn settings_that_do_not_fit_the_data_are_errors_with_the_numbers() {
             .contains("3 class weights for 2 classes\nGive one for each of: dark, light.")
     );
     assert!(open("loss = 'mse'").what().contains("which has classes"));
-    assert!(open("mean = [0.1, 0.2]").what().contains("2 means"));
+    assert!(open("mean = [0.1, 0.2]").what().contains("2 means and 1 standard deviation for 1 channel"));
     assert!(open("net = 'lenet6'").to_string().contains("lenet5"));
     assert!(open("net = 'none.toml'").what().contains("none.toml"));
     assert!(open("data = 'nothing-here'").what().contains("nothing-here"));
