@@ -1,6 +1,8 @@
 //! Numbers and small tables as text.
 
-use ocelli::error::{Error, plural};
+pub use ocelli::words::{count, counted};
+
+use ocelli::error::Error;
 use std::io::{ErrorKind, Write};
 
 /// Writes results to stdout. A reader that went away (`ocelli summary vgg16 | head`) ends the program quietly; results that
@@ -38,24 +40,6 @@ pub fn number(value: f64) -> String {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
     if text == "-0" { "0".to_owned() } else { text }
-}
-
-/// A count with separators: 61,100,840.
-pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A count with its noun: `1 epoch`, `7,000 pictures`.
-pub fn counted(n: usize, noun: &str) -> String {
-    format!("{} {}", count(n as u64), plural(n, noun))
 }
 
 /// A time in words: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.

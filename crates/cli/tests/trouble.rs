@@ -22,6 +22,12 @@ layers = [
 ]
 "#;
 
+/// Pictures and net, as `data` and `wide.toml`.
+fn wide_net(world: &Path) {
+    pictures(world);
+    fs::write(world.join("wide.toml"), WIDE_NET).unwrap();
+}
+
 #[test]
 fn a_run_that_ends_in_its_first_epoch_says_so_and_is_listed_with_steps_and_loss() {
     let world = tempfile::tempdir().unwrap();
@@ -45,8 +51,7 @@ fn a_run_that_ends_in_its_first_epoch_says_so_and_is_listed_with_steps_and_loss(
 #[test]
 fn one_epoch_is_one_epoch() {
     let world = tempfile::tempdir().unwrap();
-    pictures(world.path());
-    fs::write(world.path().join("wide.toml"), WIDE_NET).unwrap();
+    wide_net(world.path());
     let out = good(world.path(), &["train", "wide.toml", "--data", "data", "--epochs", "1", "--batch-size", "24"]);
     assert!(out.starts_with("1 epoch, 1 step in "), "{out}");
 }
@@ -103,8 +108,7 @@ fn with_little_space(world: &Path, blocks: u32, arguments: &[&str]) -> Ran {
 fn on_a_full_disk_a_run_ends_with_an_error_and_its_last_checkpoint_goes_on() {
     let world = tempfile::tempdir().unwrap();
     let here = world.path();
-    pictures(here);
-    fs::write(here.join("wide.toml"), WIDE_NET).unwrap();
+    wide_net(here);
     let train = ["train", "wide.toml", "--data", "data", "--batch-size", "8", "--epochs", "4", "--quiet"];
     let in_run = |run: &str, more: &[&str]| {
         train.iter().chain(&["--output", run]).chain(more).map(|word| word.to_string()).collect::<Vec<String>>()
@@ -143,8 +147,7 @@ fn on_a_full_disk_a_run_ends_with_an_error_and_its_last_checkpoint_goes_on() {
 fn results_that_a_full_device_loses_are_an_error() {
     let world = tempfile::tempdir().unwrap();
     let here = world.path();
-    pictures(here);
-    fs::write(here.join("wide.toml"), WIDE_NET).unwrap();
+    wide_net(here);
     good(here, &["train", "wide.toml", "--data", "data", "--batch-size", "8", "--epochs", "1", "--output", "run"]);
     std::os::unix::fs::symlink("/dev/full", here.join("full")).unwrap();
     for arguments in [
@@ -166,8 +169,7 @@ fn results_that_a_full_device_loses_are_an_error() {
 fn a_run_whose_files_cannot_be_replaced_ends_with_an_error_and_stays() {
     let world = tempfile::tempdir().unwrap();
     let here = world.path();
-    pictures(here);
-    fs::write(here.join("wide.toml"), WIDE_NET).unwrap();
+    wide_net(here);
     let train = ["train", "wide.toml", "--data", "data", "--batch-size", "8", "--epochs", "4", "--quiet"];
     let run = here.join("run");
     good(here, &[&train[..], &["--output", "run", "--max-steps", "1"]].concat());

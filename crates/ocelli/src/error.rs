@@ -73,16 +73,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The noun as it stands after the number: `1 picture`, `2 pictures`, `2 classes`.
-pub fn plural(n: impl TryInto<u64>, noun: &str) -> String {
-    let one = n.try_into().is_ok_and(|n| n == 1);
-    match noun {
-        _ if one => noun.to_owned(),
-        _ if noun.ends_with('s') => format!("{noun}es"),
-        _ => format!("{noun}s"),
-    }
-}
-
 /// The candidate closest to `word`, if it is close enough to be a slip of the keyboard.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
@@ -118,13 +108,6 @@ mod tests {
         assert_eq!(did_you_mean("fitlers", ["filters", "kernel"]), Some("filters"));
         assert_eq!(did_you_mean("lenet-5", ["lenet5", "vgg16"]), Some("lenet5"));
         assert_eq!(did_you_mean("banana", ["filters", "kernel"]), None);
-    }
-
-    #[test]
-    fn nouns_follow_their_number() {
-        let words = [0, 1, 2].map(|n| format!("{n} {}", plural(n, "epoch")));
-        assert_eq!(words, ["0 epochs", "1 epoch", "2 epochs"]);
-        assert_eq!([plural(1, "class"), plural(2, "class")], ["class", "classes"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod shape;
 pub mod summary;
 pub mod tensor;
 pub mod train;
+pub mod words;
 
 pub use error::{Error, Result};
 pub use tensor::{Tensor, Tensors};

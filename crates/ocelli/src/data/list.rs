@@ -1,7 +1,7 @@
 //! CSV lists of pictures: `path,label`, or numeric targets, with optional `split` and `group`.
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
-use crate::error::plural;
+use crate::words::counted;
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path};
@@ -214,7 +214,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
     }
     let mut data = Dataset::assemble(path, classes, list.targets, items, options)?;
     if missing > 0 {
-        data.notes.push(format!("{missing} {} left out because of files that are not there", plural(missing, "line")));
+        data.notes.push(format!("{} left out because of files that are not there", counted(missing, "line")));
     }
     Ok(data)
 }

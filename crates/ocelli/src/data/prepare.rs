@@ -1,7 +1,7 @@
 //! From a picture of any size to the numbers that a net sees.
 
 use super::{Augment, Dataset, Picture};
-use crate::error::plural;
+use crate::words::counted;
 use crate::{Error, Result};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 use serde::{Deserialize, Serialize};
@@ -99,9 +99,8 @@ impl Preparation {
     /// Not a value per channel, or a standard deviation that is not positive.
     pub fn with_statistics(self, mean: Vec<f32>, std: Vec<f32>) -> Result<Preparation> {
         if mean.len() != self.channels || std.len() != self.channels {
-            let given = |values: &[f32], noun| format!("{} {}", values.len(), plural(values.len(), noun));
-            let (means, stds) = (given(&mean, "mean"), given(&std, "standard deviation"));
-            let channels = format!("{} {}", self.channels, plural(self.channels, "channel"));
+            let (means, stds) = (counted(mean.len(), "mean"), counted(std.len(), "standard deviation"));
+            let channels = counted(self.channels, "channel");
             return Err(Error::usage(format!("{means} and {stds} for {channels}"))
                 .advice("Give --mean and --std a value for each channel, separated by commas."));
         }

@@ -1,7 +1,7 @@
 //! Which picture belongs to which split.
 
 use super::dataset::{Item, OpenOptions, Split};
-use crate::error::plural;
+use crate::words::counted;
 use crate::{Error, Result};
 use ocelli_kernels::random::{self, Random};
 use std::collections::{BTreeMap, HashMap};
@@ -83,8 +83,8 @@ fn carve(items: &[Item], members: &mut Vec<usize>, fraction: f64, seed: u64, int
         }
     }
     if taken.is_empty() {
-        let (n, pictures) = (members.len(), plural(members.len(), "picture"));
-        return Err(Error::new(format!("{n} {pictures} in all: too few to carve a {into} split"))
+        let pictures = counted(members.len(), "picture");
+        return Err(Error::new(format!("{pictures} in all: too few to carve a {into} split"))
             .advice("Add pictures: every class needs two at least, three without a test folder."));
     }
     taken.sort_unstable();

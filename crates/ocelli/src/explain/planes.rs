@@ -4,6 +4,7 @@ use super::tiles;
 use crate::data::Picture;
 use crate::error::{Error, Result};
 use crate::plot::Canvas;
+use crate::words::counted;
 use std::path::Path;
 
 /// Channels of rows of numbers, `[channels, height, width]`, row-major.
@@ -109,11 +110,6 @@ impl Planes {
         let area = self.size[0] * self.size[1];
         Planes { data: self.data.chunks(area).flat_map(|plane| plane.iter().rev().copied()).collect(), ..*self }
     }
-}
-
-/// `1 row`, `2 rows`.
-pub(super) fn counted(n: usize, what: &str) -> String {
-    format!("{n} {}", crate::error::plural(n, what))
 }
 
 impl From<&Picture> for Planes {

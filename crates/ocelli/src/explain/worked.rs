@@ -2,8 +2,9 @@
 //!
 //! The oracle that a reader checks by hand; networks run on the engine.
 
-use super::planes::{Planes, counted};
+use super::planes::Planes;
 use crate::error::{Error, Result};
+use crate::words::counted;
 pub use ocelli_kernels::geometry::Window;
 
 /// Most values of an output: that of a picture of 8192x8192.

@@ -3,8 +3,8 @@
 use super::kind::ParameterRule;
 use super::unroll::{Unrolled, unroll};
 use super::{Factors, Init, InitKeys, LayerKind, Net, Role, Settings, WeightInit};
-use crate::error::plural;
 use crate::shape::{MAX_SIZE, MAX_VALUES, Shape};
+use crate::words::counted;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -206,14 +206,8 @@ fn check_classes(layer: &ResolvedLayer, data: Option<usize>, file: Option<usize>
         }
         Shape::Map(_) => "End the net in a linear layer with units = \"classes\".".to_owned(),
     };
-    let values = layer.shape.len();
-    Err(Error::new(format!(
-        "{}: the net ends in {values} {}, but {whose} {classes} {}",
-        layer.name,
-        plural(values, "value"),
-        plural(classes, "class"),
-    ))
-    .advice(advice))
+    let (values, classes) = (counted(layer.shape.len(), "value"), counted(classes, "class"));
+    Err(Error::new(format!("{}: the net ends in {values}, but {whose} {classes}", layer.name)).advice(advice))
 }
 
 fn resolve_layer(

@@ -1,9 +1,10 @@
 //! What sparse connections and sharing save: a convolution beside layers of the same inputs and outputs without them.
 
-use super::{table::aligned, thousands};
+use super::table::aligned;
 use crate::net::Resolved;
 use crate::net::layers::Conv;
 use crate::shape::Shape;
+use crate::words::count;
 
 /// Weights, without biases, of a convolution and of its less frugal relatives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn dense_table(rows: &[Dense]) -> String {
     let mut cells = vec![headings.map(str::to_owned)];
     cells.extend(rows.iter().map(|row| {
         let [from, to] = row.shapes.map(|shape| shape.to_string());
-        let counts = [row.dense, row.local, row.shared, row.neuron].map(thousands);
+        let counts = [row.dense, row.local, row.shared, row.neuron].map(count);
         let [dense, local, shared, neuron] = counts;
         [row.layer.clone(), from, to, dense, local, shared, neuron]
     }));

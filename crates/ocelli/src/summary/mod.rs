@@ -196,19 +196,6 @@ fn product(layer: &ResolvedLayer) -> String {
     layer.parameters.iter().filter_map(term).collect::<Vec<_>>().join(" + ")
 }
 
-/// 62,378,344.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// 249.5 MB: bytes with their decimal unit.
 pub fn bytes(n: u64) -> String {
     let units = ["bytes", "KB", "MB", "GB", "TB", "PB", "EB"];

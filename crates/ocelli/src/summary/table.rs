@@ -1,7 +1,8 @@
 //! The table that `ocelli summary` prints.
 
-use super::{Row, Summary, bytes, thousands};
+use super::{Row, Summary, bytes};
 use crate::shape::{Shape, rows_by_columns, short_pair};
+use crate::words::count;
 use std::fmt;
 
 const HEADINGS: [&str; 9] =
@@ -22,9 +23,9 @@ impl fmt::Display for Summary {
             writeln!(f)?;
         }
         let pictures = if self.batch == 1 { "1 picture".to_owned() } else { format!("a batch of {}", self.batch) };
-        writeln!(f, "parameters    {} ({})", thousands(self.parameters), bytes(self.parameters * 4))?;
-        writeln!(f, "MACs          {} a picture, multiply and add counted as one", thousands(self.macs))?;
-        writeln!(f, "connections   {}", thousands(self.connections))?;
+        writeln!(f, "parameters    {} ({})", count(self.parameters), bytes(self.parameters * 4))?;
+        writeln!(f, "MACs          {} a picture, multiply and add counted as one", count(self.macs))?;
+        writeln!(f, "connections   {}", count(self.connections))?;
         writeln!(f, "activations   {} a picture", bytes(self.activation_bytes))?;
         let train = self.memory.train.map_or(String::new(), |train| format!(", {} to train", bytes(train as u64)));
         writeln!(f, "memory        about {} to infer{train}, for {pictures}", bytes(self.memory.infer as u64))
@@ -33,10 +34,10 @@ impl fmt::Display for Summary {
 
 fn cells(row: &Row) -> [String; 9] {
     let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let number = |n: u64| if n == 0 { "-".to_owned() } else { thousands(n) };
+    let number = |n: u64| if n == 0 { "-".to_owned() } else { count(n) };
     let parameters = match (row.parameters, row.product.as_str()) {
         (0, _) => "-".to_owned(),
-        (n, product) => format!("{product} = {}", thousands(n)),
+        (n, product) => format!("{product} = {}", count(n)),
     };
     let sees = match row.field {
         Some(field) => format!("{} / {}", short_pair(field.size), short_pair(field.jump)),

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
 use crate::data::{self, Dataset, LoadOptions, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
-use crate::error::plural;
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
 use crate::model::{Model, expected, weights_path};
 use crate::net::{Net, Resolved, initialise};
+use crate::words::counted;
 use crate::{Error, Result, Tensors};
 
 /// What is to be trained, on what.
@@ -78,8 +78,8 @@ impl Task {
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         if let Some(first) = skipped.first() {
-            let (n, first): (usize, &String) = (skipped.len(), first);
-            notes.push(format!("{n} {} left out because of --skip-bad; the first: {first}", plural(n, "picture")));
+            let (pictures, first): (String, &String) = (counted(skipped.len(), "picture"), first);
+            notes.push(format!("{pictures} left out because of --skip-bad; the first: {first}"));
         }
         Ok(Task { data, net: resolved, train, val, model, options, monitor, fingerprint, notes })
     }
