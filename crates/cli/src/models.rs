@@ -72,12 +72,13 @@ pub fn device(globals: &Globals) -> Device {
     Device::cpu(globals.threads())
 }
 
-/// How data is opened where no settings of a run say otherwise.
+/// How data is opened: with the splits of the run whose settings these are, or by itself.
 pub fn open_options(globals: &Globals, settings: Option<&Settings>) -> OpenOptions {
     let data_dir = globals.data_dir.clone();
     match settings {
         Some(Settings { val_fraction, seed, skip_bad, .. }) => {
-            OpenOptions { data_dir, val_fraction: *val_fraction, seed: *seed, skip_bad: *skip_bad }
+            let (val_fraction, seed, skip_bad) = (*val_fraction, *seed, *skip_bad);
+            OpenOptions { data_dir, val_fraction, seed, skip_bad, judged_whole: false }
         }
         None => OpenOptions { data_dir, seed: globals.seed.unwrap_or(0), ..OpenOptions::default() },
     }

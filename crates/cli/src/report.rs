@@ -12,14 +12,20 @@ const SMALL: usize = 20;
 /// Class names in tables are cut to this many characters.
 const NAME: usize = 12;
 
-/// Accuracy with the number of pictures and the 95 % interval.
-pub fn headline(evaluation: &Evaluation, split: Split, model: &Model) -> String {
-    let images = text::count(evaluation.images as u64);
-    let name = match split {
-        Split::Test => "held-out pictures (test)",
-        Split::Val => "pictures that the best epoch was chosen by (val)",
-        Split::Train => "pictures that it learned from (train)",
+/// What the pictures of a split are to the model: of the data that it was trained on, or of other data.
+pub fn pictures(split: Split, own: bool) -> String {
+    let what = match split {
+        _ if !own => "pictures",
+        Split::Test => "held-out pictures",
+        Split::Val => "pictures that the best epoch was chosen by",
+        Split::Train => "pictures that it learned from",
     };
+    format!("{what} ({split})")
+}
+
+/// Accuracy with the number of pictures, called `name`, and the 95 % interval.
+pub fn headline(evaluation: &Evaluation, name: &str, model: &Model) -> String {
+    let images = text::count(evaluation.images as u64);
     if let Some(absolute) = evaluation.absolute_error {
         return format!(
             "mean squared error {:.5}, mean absolute error {absolute:.5} on {images} {name}\n",

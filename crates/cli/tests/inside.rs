@@ -210,6 +210,46 @@ fn mistakes_name_what_there_is() {
 }
 
 #[test]
+fn val_judges_all_pictures_of_other_data_without_splits() {
+    let here = trained();
+    for digit in ["0", "1", "7"] {
+        std::fs::create_dir_all(here.join("few").join(digit)).unwrap();
+        let name = format!("digit-{digit}.png");
+        std::fs::copy(here.join("samples").join(&name), here.join("few").join(digit).join(name)).unwrap();
+    }
+    let value = &json(&good(here, &["val", "latest", "--data", "few", "--json"]))[0];
+    assert_eq!((&value["images"], &value["split"]), (&3.into(), &"test".into()));
+    assert_eq!(value["classes"].as_array().unwrap().len(), 10, "the model's classes, matched by name");
+    let ran = ocelli(here, &["val", "latest", "--data", "few"]);
+    assert!(ran.stdout.contains("% of 3 pictures (test)"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("all of it is judged, 3 pictures"), "{}", ran.stderr);
+    std::fs::write(here.join("few.csv"), "path,label\nsamples/digit-3.png,3\n").unwrap();
+    assert_eq!(json(&good(here, &["val", "latest", "--data", "few.csv", "--json"]))[0]["images"], 1);
+    let (what, advice) = bad(here, 1, &["val", "latest", "--data", "few", "--split", "val"]);
+    assert!(what.contains("few: the val split has no pictures") && advice.contains("data info"), "{what} {advice}");
+}
+
+#[test]
+fn the_runs_own_pictures_keep_their_splits_by_whatever_path() {
+    let world = tempfile::tempdir().unwrap();
+    common::pictures::folder(world.path(), &["dark", "light"], 10);
+    good(
+        world.path(),
+        &["train", "--data", "data", "--epochs", "1", "--batch-size", "8", "--seed", "3", "--output", "run", "--quiet"],
+    );
+    let own = good(world.path(), &["val", "run", "--json", "--predictions", "own.csv"]);
+    assert_eq!(json(&own)[0]["images"], 2, "a tenth of each class is held out");
+    for path in ["data", "./data/", "run/../data"] {
+        let value = &json(&good(world.path(), &["val", "run", "--data", path, "--json", "--predictions", "p.csv"]))[0];
+        assert_eq!(value["images"], 2, "{path}");
+        let read = |name: &str| std::fs::read_to_string(world.path().join(name)).unwrap();
+        assert_eq!(read("own.csv"), read("p.csv"), "{path}: the same held-out pictures");
+    }
+    std::fs::rename(world.path().join("data"), world.path().join("moved")).unwrap();
+    assert_eq!(json(&good(world.path(), &["val", "run", "--data", "moved", "--json"]))[0]["images"], 20);
+}
+
+#[test]
 fn runs_are_listed_with_their_best_value() {
     let text = good(trained(), &["runs"]);
     assert!(text.contains("runs/digits") && text.contains(" %"), "{text}");

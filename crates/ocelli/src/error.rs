@@ -47,6 +47,11 @@ impl Error {
     pub fn advice(self, advice: impl Into<String>) -> Error {
         Error { advice: Some(advice.into()), ..self }
     }
+    /// Adds another way out to the line that says what to do.
+    pub fn or_advice(self, other: impl fmt::Display) -> Error {
+        let advice = self.advice.iter().map(|advice| format!("{advice} ")).chain([other.to_string()]).collect();
+        Error { advice: Some(advice), ..self }
+    }
     /// Puts the place in front: `place: what`.
     pub fn at(self, place: impl fmt::Display) -> Error {
         Error { what: format!("{place}: {}", self.what), ..self }

@@ -5,7 +5,7 @@ use crate::models::{Opened, device, open_options};
 use crate::report;
 use crate::text;
 use clap::Args;
-use ocelli::data::{self, Dataset, Split};
+use ocelli::data::{self, Dataset, OpenOptions, Split};
 use ocelli::error::{Error, Result};
 use ocelli::explain::mistakes;
 use ocelli::train::{self, EvaluateOptions, Evaluation, Prediction};
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 pub struct Val {
     /// A run folder, latest, or a .safetensors file
     model: String,
-    /// A known name, a folder of pictures, or a CSV list [default: the run's own data]
+    /// A known name, a folder of pictures, or a CSV list; without splits all of it [default: the run's own data]
     #[arg(long)]
     data: Option<String>,
     /// test, val or train [default: test; val where the run's data has no test pictures]
@@ -34,7 +34,7 @@ pub struct Val {
     /// Writes every picture's answer: picture, class, answer, probability, right, loss
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
-    /// The worst mistakes as a contact sheet [default: mistakes-SPLIT.png in the run's folder]
+    /// The worst mistakes as a contact sheet [default: in the run's folder]
     #[arg(long, value_name = "FILE.png")]
     mistakes: Option<PathBuf>,
     /// Leaves out pictures that cannot be read, instead of ending with an error
@@ -50,13 +50,17 @@ impl Val {
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
         let opened = Opened::new(&self.model)?;
         let settings = opened.settings()?;
-        let own = settings.as_ref().filter(|settings| self.data.as_ref().is_none_or(|data| *data == settings.data));
+        let own = settings.as_ref().filter(|run| self.data.as_ref().is_none_or(|data| is_same(data, &run.data)));
         let Some(spec) = self.data.clone().or_else(|| own.map(|settings| settings.data.clone())) else {
             return Err(Error::usage(format!("{}: the file does not say which data to use", self.model))
                 .advice("Name it: --data DATA"));
         };
-        let mut data = data::open(&spec, &open_options(globals, own))?;
+        let opening = OpenOptions { judged_whole: own.is_none(), ..open_options(globals, own) };
+        let mut data = data::open(&spec, &opening)?;
         data.match_classes(&opened.model.classes)?;
+        if own.is_none() && !globals.quiet {
+            data.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        }
         let split = self.split.unwrap_or(if data.is_empty(Split::Test) { Split::Val } else { Split::Test });
         let options = EvaluateOptions {
             device: device(globals),
@@ -68,7 +72,12 @@ impl Val {
         if let Some(path) = &self.predictions {
             write_predictions(path, &evaluation, &data, split, &opened)?;
         }
-        let sheet = self.draw_mistakes(&evaluation, &data, split, &opened)?;
+        let of_other = own.is_none().then(|| format!("{}-", data.name)).unwrap_or_default();
+        let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{of_other}{split}.png")));
+        let sheet = match self.mistakes.clone().or(in_run) {
+            Some(path) => draw_mistakes(path, &evaluation, &data, split, &opened)?,
+            None => None,
+        };
         if globals.json {
             let mut value = report::as_json(&evaluation, split, &opened.model);
             value["data"] = spec.into();
@@ -76,7 +85,8 @@ impl Val {
             return Ok(ExitCode::SUCCESS);
         }
         let mut out = format!("{} on {}\n", opened.net.name, data.name);
-        out.push_str(&report::headline(&evaluation, split, &opened.model));
+        let pictures = report::pictures(split, own.is_some());
+        out.push_str(&report::headline(&evaluation, &pictures, &opened.model));
         if (2..5).contains(&self.topk) && evaluation.confusion.is_some() {
             out.push_str(&report::top_line(&evaluation, usize::from(self.topk)));
         }
@@ -93,33 +103,36 @@ impl Val {
         text::print(&out);
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    /// The contact sheet, where there are mistakes and a place for it.
-    fn draw_mistakes(
-        &self,
-        evaluation: &Evaluation,
-        data: &Dataset,
-        split: Split,
-        opened: &Opened,
-    ) -> Result<Option<PathBuf>> {
-        let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{split}.png")));
-        let Some(path) = self.mistakes.clone().or(in_run) else { return Ok(None) };
-        let worst = evaluation.worst(WORST);
-        if worst.is_empty() || evaluation.confusion.is_none() {
-            return Ok(None);
-        }
-        let tiles = worst
-            .iter()
-            .map(|wrong| {
-                let picture = opened.model.preparation.frame(data.picture(split, wrong.position)?)?;
-                let (answer, probability) = answer(wrong);
-                let truth = opened.class(wrong.truth.unwrap_or(0) as usize);
-                Ok(mistakes::Mistake { picture, truth, answer: opened.class(answer), probability })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        mistakes::sheet(&tiles).save(&path)?;
-        Ok(Some(path))
+/// Draws the contact sheet, where there are mistakes, and hands back its path.
+fn draw_mistakes(
+    path: PathBuf,
+    evaluation: &Evaluation,
+    data: &Dataset,
+    split: Split,
+    opened: &Opened,
+) -> Result<Option<PathBuf>> {
+    let worst = evaluation.worst(WORST);
+    if worst.is_empty() || evaluation.confusion.is_none() {
+        return Ok(None);
     }
+    let tiles = worst
+        .iter()
+        .map(|wrong| {
+            let picture = opened.model.preparation.frame(data.picture(split, wrong.position)?)?;
+            let (answer, probability) = answer(wrong);
+            let truth = opened.class(wrong.truth.unwrap_or(0) as usize);
+            Ok(mistakes::Mistake { picture, truth, answer: opened.class(answer), probability })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    mistakes::sheet(&tiles).save(&path)?;
+    Ok(Some(path))
+}
+
+/// Whether two names mean the same data, also where one is a path from elsewhere.
+fn is_same(data: &str, other: &str) -> bool {
+    data == other || std::fs::canonicalize(data).is_ok_and(|path| std::fs::canonicalize(other).is_ok_and(|o| o == path))
 }
 
 fn answer(prediction: &Prediction) -> (usize, f32) {

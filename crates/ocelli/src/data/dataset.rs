@@ -101,11 +101,13 @@ pub struct OpenOptions {
     pub seed: u64,
     /// Leaves out what a CSV list names and is not there; see also [`Pictures::load`](super::Pictures::load).
     pub skip_bad: bool,
+    /// Data without any splits is for judging a model that never saw it: all of it is the test split.
+    pub judged_whole: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { data_dir: None, val_fraction: 0.1, seed: 0, skip_bad: false }
+        OpenOptions { data_dir: None, val_fraction: 0.1, seed: 0, skip_bad: false, judged_whole: false }
     }
 }
 

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 const TEST_FRACTION: f64 = 0.1;
 
 /// The three splits as positions in `items`, in file order, and what was done in words. Where the data has no splits, test
-/// and validation are carved; where it has only training data for it, validation is.
+/// and validation are carved, or all is test if it is judged whole; where it has only training data for it, validation is
+/// carved.
 pub(super) fn divide(items: &[Item], options: &OpenOptions) -> Result<([Vec<usize>; 3], Vec<String>)> {
     let mut splits: [Vec<usize>; 3] = Default::default();
     let mut notes = Vec::new();
@@ -19,7 +20,11 @@ pub(super) fn divide(items: &[Item], options: &OpenOptions) -> Result<([Vec<usiz
     }
     let [train, val, test] = &mut splits;
     let whole = train.len();
-    if items.iter().all(|item| item.split.is_none()) {
+    let has_splits = items.iter().any(|item| item.split.is_some());
+    if !has_splits && options.judged_whole {
+        std::mem::swap(train, test);
+        notes.push(format!("no splits in the data: all of it is judged, {}", counted(whole, "picture")));
+    } else if !has_splits {
         *test = carve(items, train, TEST_FRACTION, options.seed, Split::Test)?;
         *val = carve(items, train, options.val_fraction / (1.0 - TEST_FRACTION), options.seed, Split::Val)?;
         notes.push(format!(
@@ -124,6 +129,18 @@ mod tests {
         let other = divide(&items, &OpenOptions { seed: 1, ..Default::default() }).unwrap().0;
         assert_eq!(splits, again);
         assert_ne!(splits, other);
+    }
+
+    #[test]
+    fn data_that_is_judged_whole_is_all_test_and_two_pictures_are_enough() {
+        let options = OpenOptions { judged_whole: true, ..Default::default() };
+        let (splits, notes) = divide(&items(&[0, 1], |_| None), &options).unwrap();
+        assert_eq!(splits, [vec![], vec![], vec![0, 1]]);
+        assert_eq!(notes, ["no splits in the data: all of it is judged, 2 pictures"]);
+        let mut with_split = items(&[0; 10], |_| None);
+        with_split[9].split = Some(Split::Train);
+        let (splits, _) = divide(&with_split, &options).unwrap();
+        assert_eq!(splits.each_ref().map(Vec::len), [9, 1, 0], "data that has splits keeps them");
     }
 
     #[test]

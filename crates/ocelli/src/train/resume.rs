@@ -31,7 +31,7 @@ pub fn resume(name: &str, flags: Table, place: &Place, mut audience: Audience) -
     let settings = layers(&args, &[("the command line", flags)])?;
     let path = folder.file(CHECKPOINT);
     let saved: Option<Checkpoint<RunState>> = match path.exists() {
-        true => Some(checkpoint::read(&path)?),
+        true => Some(checkpoint::read(&path).map_err(|error| instead(&folder, error))?),
         false => None,
     };
     check_unchanged(&folder, &was, &settings, saved.as_ref())?;
@@ -67,6 +67,19 @@ pub fn resume(name: &str, flags: Table, place: &Place, mut audience: Audience) -
         resumed_at = Some(state.step);
     }
     Session { settings: &settings, task, training, folder, place, started }.run(state, resumed_at, audience)
+}
+
+/// An error of a checkpoint, with what can still be used of its run: the best weights, if they are whole.
+fn instead(folder: &RunFolder, error: Error) -> Error {
+    let best = folder.file(BEST);
+    match weights::read(&best) {
+        Ok(_) => error.or_advice(format!(
+            "Or start a new run from its best weights: ocelli train --config {} --init {}",
+            folder.file(ARGS).display(),
+            best.display()
+        )),
+        Err(_) => error,
+    }
 }
 
 fn layers(args: &Path, flags: &[(&str, Table)]) -> Result<Settings> {

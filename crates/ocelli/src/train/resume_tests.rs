@@ -186,7 +186,7 @@ fn a_finished_run_only_tells_its_outcome_and_one_without_a_checkpoint_starts_aga
 fn going_on_refuses_other_data_damaged_and_newer_files() {
     let world = bits_world();
     let run = world.path().join("run");
-    start(&settings(world.path(), "max_steps = 4"), &run, 2, None).unwrap();
+    start(&settings(world.path(), "max_steps = 7"), &run, 2, None).unwrap();
     let error = |text: &str| -> Error { go_on(&run, text, None).unwrap_err() };
     let args = fs::read_to_string(run.join(ARGS)).unwrap();
     fs::write(run.join(ARGS), args.replace("format = 1", "format = 9")).unwrap();
@@ -198,6 +198,14 @@ fn going_on_refuses_other_data_damaged_and_newer_files() {
     let checkpoint = fs::read(run.join(CHECKPOINT)).unwrap();
     fs::write(run.join(CHECKPOINT), &checkpoint[..checkpoint.len() / 2]).unwrap();
     assert!(error("").what().contains("last.ckpt: not a whole .safetensors file"));
+    let best = run.join(BEST);
+    let way_out =
+        format!("Or start a new run from its best weights: ocelli train --config {}", run.join(ARGS).display());
+    assert!(error("").to_string().ends_with(&format!("{way_out} --init {}", best.display())), "{}", error(""));
+    let whole = fs::read(&best).unwrap();
+    fs::write(&best, &whole[..whole.len() / 2]).unwrap();
+    assert!(!error("").to_string().contains("--init"), "damaged weights are no way out: {}", error(""));
+    fs::write(&best, &whole).unwrap();
     fs::write(run.join(CHECKPOINT), &checkpoint).unwrap();
 
     fs::remove_file(world.path().join("data/dark/00.png")).unwrap();

@@ -37,7 +37,8 @@ impl Task {
     /// The data cannot be read, the network doesn't fit it, or a setting doesn't fit them.
     pub fn open(settings: &Settings, net: Net, data_dir: Option<PathBuf>) -> Result<Task> {
         let Settings { seed, val_fraction, skip_bad, workers, augment, .. } = *settings;
-        let data = Arc::new(data::open(&settings.data, &OpenOptions { data_dir, val_fraction, seed, skip_bad })?);
+        let opening = OpenOptions { data_dir, val_fraction, seed, skip_bad, judged_whole: false };
+        let data = Arc::new(data::open(&settings.data, &opening)?);
         let regression = data.is_regression();
         let outputs = if regression { data.targets.len() } else { data.classes.len() };
         let size = settings.image_size.map_or([net.input[1], net.input[2]], |size| size.0);
