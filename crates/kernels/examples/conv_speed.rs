@@ -2,7 +2,7 @@
 //!
 //! cargo run --release -p ocelli-kernels --example conv_speed -- [THREADS] ["n=8 c=64 k=128 h=56 w=56 r=3 s=3 stride=1 pad=1 dilation=1 groups=1" ...]
 //!
-//! Packing is counted. `OCELLI_ISA` chooses the instruction set.
+//! Packing is counted. `OCELLI_ISA` chooses the instruction set, `EXACT` leaves Winograd out.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -48,12 +48,13 @@ fn main() {
     let given: Vec<String> = args.collect();
     let problems = if given.is_empty() { LAYERS.iter().map(|s| s.to_string()).collect() } else { given };
     println!("{threads} threads, {}; GFLOP/s of forward, data gradient, weight gradient (milliseconds)", cpu.isa());
+    let exact = std::env::var_os("EXACT").is_some();
     for problem in problems {
-        measure(&cpu, &problem);
+        measure(&cpu, &problem, exact);
     }
 }
 
-fn measure(cpu: &Cpu, problem: &str) {
+fn measure(cpu: &Cpu, problem: &str, exact: bool) {
     let value = |key: &str, default: usize| {
         let pairs = problem.split_whitespace().filter_map(|word| word.split_once('='));
         pairs.filter(|(k, _)| *k == key).map(|(_, v)| v.parse().expect("a number")).next_back().unwrap_or(default)
@@ -80,7 +81,7 @@ fn measure(cpu: &Cpu, problem: &str) {
     let (mut y, mut dx, mut dw, mut db) = (dy.clone(), x.clone(), w.clone(), vec![0.0; k]);
     let threads = cpu.pool().threads();
 
-    let forward = Forward::new(&shape, cpu.isa());
+    let forward = Forward::new(&shape, cpu.isa(), exact);
     let mut packed = vec![0.0; forward.packed_len()];
     let mut space = vec![0.0; forward.workspace_len(n, threads)];
     let forward_time = median(|| {
@@ -88,14 +89,14 @@ fn measure(cpu: &Cpu, problem: &str) {
         let y = PixelsMut { data: &mut y, stride: k };
         forward.run(cpu, n, x_pixels, &packed, &Epilogue::default(), y, &mut space);
     });
-    let gradient = DataGradient::new(&shape, cpu.isa());
+    let gradient = DataGradient::new(&shape, cpu.isa(), exact);
     let mut packed = vec![0.0; gradient.packed_len()];
     let mut space = vec![0.0; gradient.workspace_len(n, threads)];
     let data_time = median(|| {
         gradient.pack(cpu, &w, &mut packed);
         gradient.run(cpu, n, dy_pixels, &packed, PixelsMut { data: &mut dx, stride: c }, &mut space);
     });
-    let gradient = WeightGradient::new(&shape, cpu.isa());
+    let gradient = WeightGradient::new(&shape, cpu.isa(), exact);
     let mut space = vec![0.0; gradient.workspace_len(n, threads)];
     let weight_time = median(|| gradient.run(cpu, n, x_pixels, dy_pixels, &mut dw, Some(&mut db), &mut space));
     black_box((&y, &dx, &dw, &db));

@@ -36,10 +36,15 @@ pub(crate) struct Segment {
 }
 
 impl Segments {
-    pub fn new([height, width]: [usize; 2]) -> Segments {
+    pub fn new(size: [usize; 2]) -> Segments {
+        Segments::of(size, PIXELS)
+    }
+
+    /// With at most `most` pixels, or one row, in a segment.
+    pub fn of([height, width]: [usize; 2], most: usize) -> Segments {
         let pixels = height * width;
-        let images = if pixels * 2 <= PIXELS { (1 << (PIXELS / pixels).ilog2()).min(IMAGES) } else { 1 };
-        let bands = height.div_ceil((PIXELS / width).max(1));
+        let images = if pixels * 2 <= most { (1 << (most / pixels).ilog2()).min(IMAGES) } else { 1 };
+        let bands = height.div_ceil((most / width).max(1));
         let rows = height.div_ceil(bands);
         Segments { height, images, rows, bands: height.div_ceil(rows) }
     }
@@ -187,7 +192,7 @@ impl Reduction {
 }
 
 /// `sum += other`
-fn add(cpu: &Cpu, sum: &mut [f32], other: &[f32]) {
+pub(crate) fn add(cpu: &Cpu, sum: &mut [f32], other: &[f32]) {
     struct Add<'a>(&'a mut [f32], &'a [f32]);
     impl Kernel for Add<'_> {
         type Output = ();

@@ -3,6 +3,7 @@
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
+use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
 use crate::{Cpu, Isa};
@@ -15,11 +16,12 @@ pub struct DataGradient {
 enum Algorithm {
     Indirect(Indirect),
     Depthwise(Depthwise),
+    Winograd(Product),
 }
 
 impl DataGradient {
-    /// Plans the data gradient of the convolution `shape`; `isa` as in [`super::Forward::new`].
-    pub fn new(shape: &ConvShape, isa: Isa) -> DataGradient {
+    /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
+    pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
         } else {
@@ -31,6 +33,24 @@ impl DataGradient {
                 width: taps,
                 channels: shape.group_filters(),
             };
+            if !exact && winograd::fits(shape) {
+                let [top, left, ..] = shape.window.padding;
+                let kernel = shape.window.kernel[0];
+                let plan = Product {
+                    source: shape.output(),
+                    target: shape.input,
+                    groups: shape.groups,
+                    depth: shape.group_filters(),
+                    width: shape.group_channels(),
+                    kernel,
+                    start: [top, left].map(|padding| padding + 1 - kernel as isize),
+                    weights,
+                    turned: true,
+                    isa,
+                    zeros: vec![0.0; shape.filters],
+                };
+                return DataGradient { algorithm: Algorithm::Winograd(plan) };
+            }
             Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
         };
         DataGradient { algorithm }
@@ -41,12 +61,16 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
+            Algorithm::Winograd(plan) => plan.packed_len(),
         }
     }
 
     /// Values of scratch memory that [`DataGradient::run`] needs.
-    pub fn workspace_len(&self, _batch: usize, _threads: usize) -> usize {
-        0
+    pub fn workspace_len(&self, batch: usize, _threads: usize) -> usize {
+        match &self.algorithm {
+            Algorithm::Indirect(_) | Algorithm::Depthwise(_) => 0,
+            Algorithm::Winograd(plan) => plan.workspace_len(batch),
+        }
     }
 
     /// Packs weights `[filters, channels / groups, rows, columns]`.
@@ -54,6 +78,7 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
+            Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
         }
     }
 
@@ -62,11 +87,12 @@ impl DataGradient {
     ///
     /// # Panics
     /// A slice is too short or a stride below the channels: a defect of the plan.
-    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, packed: &[f32], dx: PixelsMut, _workspace: &mut [f32]) {
+    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, packed: &[f32], dx: PixelsMut, workspace: &mut [f32]) {
         let plain = Epilogue::default();
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx, &mut []),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
+            Algorithm::Winograd(plan) => plan.run(cpu, n, dy, packed, &plain, dx, workspace),
         }
     }
 }

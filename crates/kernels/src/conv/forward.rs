@@ -4,6 +4,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
+use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
 use crate::{Cpu, Isa};
@@ -16,11 +17,13 @@ pub struct Forward {
 enum Algorithm {
     Indirect(Indirect),
     Depthwise(Depthwise),
+    Winograd(Product),
 }
 
 impl Forward {
-    /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out.
-    pub fn new(shape: &ConvShape, isa: Isa) -> Forward {
+    /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out. `exact` sums
+    /// products as the definition does: no Winograd.
+    pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
         } else {
@@ -31,6 +34,23 @@ impl Forward {
                 width: shape.group_channels() * taps,
                 channels: shape.group_channels(),
             };
+            if !exact && winograd::fits(shape) {
+                let [top, left, ..] = shape.window.padding;
+                let plan = Product {
+                    source: shape.input,
+                    target: shape.output(),
+                    groups: shape.groups,
+                    depth: shape.group_channels(),
+                    width: shape.group_filters(),
+                    kernel: shape.window.kernel[0],
+                    start: [-top, -left],
+                    weights,
+                    turned: false,
+                    isa,
+                    zeros: vec![0.0; shape.channels],
+                };
+                return Forward { algorithm: Algorithm::Winograd(plan) };
+            }
             let (mut phases, padded) = (phases(shape), Padded::new(shape));
             let mut source = shape.input;
             let mut groups = [shape.groups, shape.group_channels(), shape.group_filters()];
@@ -51,14 +71,16 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
+            Algorithm::Winograd(plan) => plan.packed_len(),
         }
     }
 
     /// Values of scratch memory that [`Forward::run`] needs.
-    pub fn workspace_len(&self, _batch: usize, threads: usize) -> usize {
+    pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
+            Algorithm::Winograd(plan) => plan.workspace_len(batch),
         }
     }
 
@@ -67,6 +89,7 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
+            Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
         }
     }
 
@@ -89,6 +112,7 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
+            Algorithm::Winograd(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
         }
     }
 }

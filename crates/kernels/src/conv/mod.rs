@@ -18,6 +18,7 @@ mod tests;
 mod tile;
 mod weight_gradient;
 mod weight_tile;
+mod winograd;
 
 pub use data_gradient::DataGradient;
 pub use forward::Forward;

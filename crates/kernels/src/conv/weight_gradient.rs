@@ -16,6 +16,7 @@ use super::forward;
 use super::padded::Padded;
 use super::phase::Phase;
 use super::weight_tile::{Walk, met, pack, sum};
+use super::winograd::{self, Weights};
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -34,13 +35,17 @@ pub struct WeightGradient {
 enum Algorithm {
     Tiles(Tiles),
     Depthwise(DepthwiseWeights),
+    Winograd(Weights),
 }
 
 impl WeightGradient {
-    /// Plans the weight gradient of the convolution `shape`; `isa` as in [`super::Forward::new`].
-    pub fn new(shape: &ConvShape, isa: Isa) -> WeightGradient {
+    /// Plans the weight gradient of the convolution `shape`; `isa` and `exact` as in
+    /// [`super::Forward::new`].
+    pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> WeightGradient {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(DepthwiseWeights::new(shape))
+        } else if !exact && winograd::fits(shape) {
+            Algorithm::Winograd(Weights::new(shape, isa))
         } else {
             Algorithm::Tiles(Tiles::new(shape, isa))
         };
@@ -52,6 +57,7 @@ impl WeightGradient {
         match &self.algorithm {
             Algorithm::Tiles(plan) => plan.reduction(batch, threads, true).workspace_len(threads),
             Algorithm::Depthwise(plan) => plan.reduction(batch, threads).workspace_len(threads),
+            Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
         }
     }
 
@@ -79,6 +85,7 @@ impl WeightGradient {
         match &self.algorithm {
             Algorithm::Tiles(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
+            Algorithm::Winograd(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
         }
     }
 }

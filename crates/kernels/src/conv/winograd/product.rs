@@ -1,0 +1,387 @@
+//! Forward convolution and data gradient: source transform, 36 products, target transform, over blocks of tiles.
+//!
+//! All threads share a block. Its transformed source is `[point][tile][channel]`, so the product at a point is the 1x1
+//! convolution that [`tile`] computes at 95 % of the machine's peak; transformed weights are read once a block.
+
+use std::ops::Range;
+
+use super::super::indirect::WeightSteps;
+use super::super::tile::{self, Tile};
+use super::super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
+use super::{POINTS, SIDE, grid, outputs, transform};
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
+use crate::{Cpu, Isa};
+
+/// Values of a block, transformed sources and sums together: 24 MB, unless that is less than [`FEWEST`] tiles.
+const BLOCK: usize = 6 << 20;
+/// Fewest tiles of a block: what pays for reading the transformed weights.
+const FEWEST: usize = 96;
+/// Tiles of a product's task, in units of a register tile: their channels stay in the second-level cache.
+const CHUNK: usize = 96;
+/// Tiles of a transform's task.
+const FEW: usize = 4;
+
+#[derive(Debug)]
+pub(in super::super) struct Product {
+    pub source: [usize; 2],
+    pub target: [usize; 2],
+    pub groups: usize,
+    /// Source channels of a group.
+    pub depth: usize,
+    /// Target channels of a group.
+    pub width: usize,
+    /// Rows and columns of the kernel: 3 or 5.
+    pub kernel: usize,
+    /// The source pixel at which the first target's window starts.
+    pub start: [isize; 2],
+    pub weights: WeightSteps,
+    /// Whether the kernel is turned by half a turn.
+    pub turned: bool,
+    pub isa: Isa,
+    pub zeros: Vec<f32>,
+}
+
+impl Product {
+    fn wide(&self) -> bool {
+        self.isa == Isa::Avx512
+    }
+
+    fn padded_width(&self) -> usize {
+        self.width.next_multiple_of(LANES)
+    }
+
+    fn grid(&self) -> [usize; 2] {
+        grid(self.target, self.kernel)
+    }
+
+    /// Values of a tile's row of channels. Not a power of two, which would map the rows of a register tile to one set
+    /// of the first-level cache.
+    fn row(channels: usize) -> usize {
+        channels.next_multiple_of(LANES) + LANES
+    }
+
+    fn rows(&self) -> [usize; 2] {
+        [Self::row(self.groups * self.depth), Self::row(self.groups * self.width)]
+    }
+
+    /// Tiles of a block of `n` pictures.
+    fn block(&self, n: usize) -> usize {
+        let [h, w] = self.grid();
+        let each = POINTS * self.rows().iter().sum::<usize>();
+        (BLOCK / each).max(FEWEST).min(n * h * w)
+    }
+
+    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`.
+    pub fn packed_len(&self) -> usize {
+        self.groups * POINTS * self.depth * self.padded_width()
+    }
+
+    pub fn workspace_len(&self, n: usize) -> usize {
+        POINTS * self.block(n) * self.rows().iter().sum::<usize>()
+    }
+
+    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let count = self.groups * self.depth * self.width * self.kernel * self.kernel;
+        assert!(weights.len() >= count, "weights: {} of {count}", weights.len());
+        let (panel, out) = (tile::panel(self.wide()), Shares::new(packed));
+        let panels = self.width.div_ceil(panel);
+        cpu.pool().run(self.groups * panels * self.depth.div_ceil(LANES), &|task| {
+            let (panel, rest) = (task % panels, task / panels);
+            let depth = rest / self.groups * LANES..self.depth.min((rest / self.groups + 1) * LANES);
+            dispatch(cpu.isa(), Pack { plan: self, weights, out: &out, group: rest % self.groups, panel, depth });
+        });
+    }
+
+    /// Computes all targets of `n` pictures.
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        source: Pixels,
+        packed: &[f32],
+        epilogue: &Epilogue,
+        target: PixelsMut,
+        workspace: &mut [f32],
+    ) {
+        let (source_size, target_size) = (n * self.source[0] * self.source[1], n * self.target[0] * self.target[1]);
+        let (depth, width) = (self.groups * self.depth, self.groups * self.width);
+        check_pixels("source", source.data.len(), source.stride, source_size, depth);
+        check_pixels("target", target.data.len(), target.stride, target_size, width);
+        if let Some(residual) = epilogue.residual {
+            check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
+        }
+        assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let needed = self.workspace_len(n);
+        assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
+        let [h, w] = self.grid();
+        let (tiles, most) = (n * h * w, self.block(n));
+        let (sources, sums) = workspace.split_at_mut(POINTS * most * self.rows()[0]);
+        let pass = Pass {
+            plan: self,
+            source,
+            packed,
+            bias: epilogue.bias,
+            residual: epilogue.residual,
+            activation: epilogue.activation,
+            target: target.data.as_mut_ptr(),
+            target_stride: target.stride,
+            sources: sources.as_mut_ptr(),
+            sums: sums.as_mut_ptr(),
+            first: 0,
+            most,
+        };
+        for first in (0..tiles).step_by(most.max(1)) {
+            let pass = Pass { first, ..pass };
+            let count = most.min(tiles - first);
+            let few = |task: usize| task * FEW..count.min((task + 1) * FEW);
+            cpu.pool().run(count.div_ceil(FEW), &|task| dispatch(cpu.isa(), Sources { pass: &pass, tiles: few(task) }));
+            let chunks = count.div_ceil(CHUNK);
+            cpu.pool().run(POINTS * self.groups * chunks, &|task| {
+                let (chunk, rest) = (task % chunks, task / chunks);
+                let tiles = chunk * CHUNK..count.min((chunk + 1) * CHUNK);
+                let (group, point) = (rest % self.groups, rest / self.groups);
+                dispatch(cpu.isa(), Sums { pass: &pass, group, point, tiles });
+            });
+            cpu.pool().run(count.div_ceil(FEW), &|task| dispatch(cpu.isa(), Targets { pass: &pass, tiles: few(task) }));
+        }
+    }
+}
+
+/// Transforms the weights of a panel for some source channels.
+struct Pack<'a> {
+    plan: &'a Product,
+    weights: &'a [f32],
+    out: &'a Shares<f32>,
+    group: usize,
+    panel: usize,
+    depth: Range<usize>,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        if self.plan.kernel == 3 { self.pack::<S, 3>(s) } else { self.pack::<S, 5>(s) }
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn pack<S: Simd, const R: usize>(&self, s: S) {
+        let plan = self.plan;
+        let (taps, panel) = (R * R, tile::panel(S::WIDE));
+        let lanes = panel.min(plan.padded_width() - self.panel * panel);
+        let plane = plan.depth * plan.padded_width();
+        let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
+        for d in self.depth.clone() {
+            for lane in (0..lanes).step_by(LANES) {
+                let first = self.panel * panel + lane;
+                let mut g = [[0.0; LANES]; 25];
+                for l in 0..LANES.min(plan.width.saturating_sub(first)) {
+                    let from =
+                        self.group * plan.weights.group + d * plan.weights.depth + (first + l) * plan.weights.width;
+                    let from = &self.weights[from..][..taps];
+                    for t in 0..taps {
+                        g[t][l] = from[if plan.turned { taps - 1 - t } else { t }];
+                    }
+                }
+                // SAFETY: the packed weights hold all points; tasks write different panels and channels.
+                unsafe {
+                    let out = self.out.pointer().add(start + d * lanes + lane);
+                    transform::kernel::<S, R>(s, &g, out, plane);
+                }
+            }
+        }
+    }
+}
+
+/// A block on its way, and what all tasks share.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    plan: &'a Product,
+    source: Pixels<'a>,
+    packed: &'a [f32],
+    bias: Option<&'a [f32]>,
+    residual: Option<Pixels<'a>>,
+    activation: Activation,
+    target: *mut f32,
+    target_stride: usize,
+    /// `[point][most][row]` transformed sources.
+    sources: *mut f32,
+    /// `[point][most][row]` sums over channels.
+    sums: *mut f32,
+    /// The block's first tile.
+    first: usize,
+    most: usize,
+}
+
+// SAFETY: tasks write different tiles or channels of what the pointers lead to.
+unsafe impl Sync for Pass<'_> {}
+
+impl Pass<'_> {
+    /// Picture of a tile and its first target pixel.
+    #[inline(always)]
+    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
+        let ([h, w], side) = (self.plan.grid(), outputs(self.plan.kernel));
+        let tile = self.first + tile;
+        (tile / (h * w), [tile / w % h * side, tile % w * side])
+    }
+}
+
+struct Sources<'a> {
+    pass: &'a Pass<'a>,
+    tiles: Range<usize>,
+}
+
+impl Kernel for Sources<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Pass { plan, source, most, .. } = *self.pass;
+        let (channels, row) = (plan.groups * plan.depth, plan.rows()[0]);
+        for t in self.tiles {
+            let (image, [top, left]) = self.pass.place(t);
+            let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
+            let rows = addresses(&source, plan.source, image, at, &plan.zeros);
+            for c in (0..channels).step_by(LANES) {
+                // SAFETY: the addresses are of pixels or zeros; the block has room for its tiles.
+                unsafe {
+                    let out = self.pass.sources.add(t * row + c);
+                    transform::source(s, &rows, c, LANES.min(channels - c), out, most * row);
+                }
+            }
+        }
+    }
+}
+
+/// The addresses of a 6x6 square of pixels from `at` on; of zeros outside the picture.
+#[inline(always)]
+pub(super) fn addresses(
+    source: &Pixels,
+    [height, width]: [usize; 2],
+    image: usize,
+    at: [usize; 2],
+    zeros: &[f32],
+) -> [*const f32; POINTS] {
+    let mut rows = [zeros.as_ptr(); POINTS];
+    for i in 0..SIDE {
+        for j in 0..SIDE {
+            // Before the picture is beyond it: the numbers wrap.
+            let (y, x) = (at[0].wrapping_add(i), at[1].wrapping_add(j));
+            if y < height && x < width {
+                rows[i * SIDE + j] = source.data.as_ptr().wrapping_add(((image * height + y) * width + x) * source.stride);
+            }
+        }
+    }
+    rows
+}
+
+/// The product at a point for some tiles and all targets of a group.
+struct Sums<'a> {
+    pass: &'a Pass<'a>,
+    group: usize,
+    point: usize,
+    tiles: Range<usize>,
+}
+
+impl Kernel for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Pass { plan, packed, most, .. } = *self.pass;
+        let [source_row, sum_row] = plan.rows();
+        let (mr, panel) = (tile::pixels::<S>(), tile::panel(S::WIDE));
+        let mut rows = [std::ptr::null::<f32>(); CHUNK];
+        let mut targets = [0; CHUNK];
+        let first = self.pass.sources.cast_const().wrapping_add(self.point * most * source_row);
+        for (i, t) in self.tiles.clone().enumerate() {
+            rows[i] = first.wrapping_add(t * source_row + self.group * plan.depth);
+            targets[i] = t;
+        }
+        let weights = (self.group * POINTS + self.point) * plan.depth * plan.padded_width();
+        for start in (0..plan.width).step_by(panel) {
+            let lanes = panel.min(plan.padded_width() - start);
+            let sums = (self.point * most * sum_row) + self.group * plan.width + start;
+            for i in (0..self.tiles.len()).step_by(mr) {
+                let tile = Tile {
+                    rows: rows[i..].as_ptr(),
+                    positions: 1,
+                    depth: plan.depth,
+                    weights: packed[weights + start * plan.depth..].as_ptr(),
+                    targets: targets[i..].as_ptr(),
+                    first: true,
+                    last: false,
+                    lanes: LANES - (lanes - (plan.width - start).min(lanes)),
+                    target: self.pass.sums.wrapping_add(sums),
+                    target_stride: sum_row,
+                    bias: std::ptr::null(),
+                    residual: std::ptr::null(),
+                    residual_stride: 0,
+                    activation: Activation::None,
+                };
+                // SAFETY: sources and sums hold the block's tiles, the packed weights all points; tasks write different
+                // tiles, points or groups.
+                unsafe { tile::run(s, mr.min(self.tiles.len() - i), lanes / LANES, &tile) }
+            }
+        }
+    }
+}
+
+/// The outputs of some tiles.
+struct Targets<'a> {
+    pass: &'a Pass<'a>,
+    tiles: Range<usize>,
+}
+
+impl Kernel for Targets<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        if self.pass.plan.kernel == 3 { self.write::<S, 3>(s) } else { self.write::<S, 5>(s) }
+    }
+}
+
+impl Targets<'_> {
+    #[inline(always)]
+    fn write<S: Simd, const R: usize>(&self, s: S) {
+        let Pass { plan, bias, residual, activation, .. } = *self.pass;
+        let ([height, width], channels, row) = (plan.target, plan.groups * plan.width, plan.rows()[1]);
+        let side = outputs(R);
+        for t in self.tiles.clone() {
+            let (image, [top, left]) = self.pass.place(t);
+            for c in (0..channels).step_by(LANES) {
+                let lanes = LANES.min(channels - c);
+                // SAFETY: the sums hold the block's tiles; `Product::run` checked target, residual and bias; tasks write
+                // different tiles.
+                unsafe {
+                    let sums = self.pass.sums.cast_const().add(t * row + c);
+                    let values = transform::target::<S, R>(s, sums, self.pass.most * row);
+                    let bias = match bias {
+                        Some(bias) => crate::simd::load_part(s, bias.as_ptr().add(c), lanes),
+                        None => s.zero(),
+                    };
+                    for i in 0..side.min(height - top) {
+                        for j in 0..side.min(width - left) {
+                            let pixel = (image * height + top + i) * width + left + j;
+                            let mut value = s.add(values[i][j], bias);
+                            if let Some(residual) = residual {
+                                let p = residual.data.as_ptr().add(pixel * residual.stride + c);
+                                value = s.add(value, crate::simd::load_part(s, p, lanes));
+                            }
+                            let value = activation.apply(s, value);
+                            store_part(s, self.pass.target.add(pixel * self.pass.target_stride + c), value, lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
