@@ -13,8 +13,9 @@ use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
 use crate::{Cpu, Isa};
 
-/// Values of a block, transformed sources and sums together: 24 MB, unless that is less than [`FEWEST`] tiles.
-const BLOCK: usize = 6 << 20;
+/// Values of a block, transformed sources and sums together, unless that is less than [`FEWEST`] tiles: 4 MB stay in the
+/// caches (64 channels at 224x224: 200 GFLOP/s, against 91 with 24 MB).
+const BLOCK: usize = 1 << 20;
 /// Fewest tiles of a block: what pays for reading the transformed weights.
 const FEWEST: usize = 96;
 /// Tiles of a product's task, in units of a register tile: their channels stay in the second-level cache.
