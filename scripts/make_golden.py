@@ -334,6 +334,21 @@ layers = [
   { type = "linear", name = "fc", units = 10 },
 ]
 """,
+    "wide": """format = 1
+name = "wide"
+input = [3, 13, 12]
+classes = 10
+layers = [
+  { type = "conv", name = "conv1", filters = 32, kernel = 3, padding = 1 },
+  { type = "relu" },
+  { type = "conv", name = "conv2", filters = 32, kernel = 3 },
+  { type = "relu" },
+  { type = "max_pool", kernel = 2 },
+  { type = "conv", name = "conv3", filters = 32, kernel = 5, padding = 2 },
+  { type = "relu" },
+  { type = "linear", name = "fc", units = 10 },
+]
+""",
 }
 STEPS, BATCH, POOL = 20, 8, 64
 
@@ -398,7 +413,7 @@ def parity(name, text, seed_name):
         constant = {"running_mean": 0.0, "running_var": 1.0, "bias": 0.0}.get(kind, 1.0 if value.dim() == 1 else None)
         start[key] = single(value.detach() if constant is None else torch.full_like(value, constant))
     indices = torch.cat([torch.randperm(POOL) for _ in range(STEPS * BATCH // POOL + 1)])[:STEPS * BATCH].reshape(STEPS, BATCH)
-    lr = {"lenet5": 0.01, "convnetjs-cifar10": 0.01, "residual": 0.05}[name]
+    lr = {"lenet5": 0.01, "convnetjs-cifar10": 0.01, "residual": 0.05, "wide": 0.01}[name]
     losses, after, logits = train(text, start, images, labels, indices, lr, torch.float64)
     out = {"images": pictures, "labels": labels, "indices": indices, "losses": losses, "logits": logits}
     out |= {f"start.{key}": value for key, value in start.items()}

@@ -31,6 +31,9 @@ pub struct Globals {
     /// Seed of every random number [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
+    /// Sums as the definitions have them, without Winograd's faster forms
+    #[arg(long, global = true)]
+    pub exact: bool,
     /// No progress, results and warnings only
     #[arg(long, global = true)]
     pub quiet: bool,

@@ -69,7 +69,7 @@ pub fn net_or_model(name: &str) -> Result<(Resolved, Option<Tensors>)> {
 
 /// What computes.
 pub fn device(globals: &Globals) -> Device {
-    Device::cpu(globals.threads())
+    Device::cpu(globals.threads()).exact(globals.exact)
 }
 
 /// How data is opened: with the splits of the run whose settings these are, or by itself.

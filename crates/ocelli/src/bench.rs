@@ -164,7 +164,8 @@ impl ConvBench {
     ///
     /// # Errors
     /// `OCELLI_ISA` names what this processor does not have.
-    pub fn run(&self, threads: usize) -> Result<ConvTimes> {
+    pub fn run(&self, device: &Device) -> Result<ConvTimes> {
+        let threads = device.threads;
         let cpu = ocelli_kernels::Cpu::new(threads)
             .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
         let ConvBench { n, shape } = *self;
@@ -177,7 +178,7 @@ impl ConvBench {
         let source = Pixels { data: &x, stride: channels };
         let gradient = Pixels { data: &dy, stride: filters };
 
-        let forward = Forward::new(&shape, cpu.isa());
+        let forward = Forward::new(&shape, cpu.isa(), device.exact);
         let mut packed = vec![0.0; forward.packed_len()];
         let mut workspace = vec![0.0; forward.workspace_len(n, threads)];
         let forward_ms = median_ms(&mut || {
@@ -186,7 +187,7 @@ impl ConvBench {
             forward.run(&cpu, n, source, &packed, &Epilogue::default(), target, &mut workspace);
             Ok(())
         })?;
-        let data = DataGradient::new(&shape, cpu.isa());
+        let data = DataGradient::new(&shape, cpu.isa(), device.exact);
         let mut packed = vec![0.0; data.packed_len()];
         let mut workspace = vec![0.0; data.workspace_len(n, threads)];
         let data_gradient_ms = median_ms(&mut || {
@@ -195,7 +196,7 @@ impl ConvBench {
             data.run(&cpu, n, gradient, &packed, target, &mut workspace);
             Ok(())
         })?;
-        let weight = WeightGradient::new(&shape, cpu.isa());
+        let weight = WeightGradient::new(&shape, cpu.isa(), device.exact);
         let mut workspace = vec![0.0; weight.workspace_len(n, threads)];
         let weight_gradient_ms = median_ms(&mut || {
             weight.run(&cpu, n, source, gradient, &mut dw, None, &mut workspace);

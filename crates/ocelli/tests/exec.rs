@@ -60,11 +60,15 @@ fn assert_close(what: &str, a: &Tensor, b: &Tensor) {
 }
 
 fn compare(net: &Resolved, training: bool) {
+    [false, true].into_iter().for_each(|exact| compare_on(net, training, &Device::cpu(2).exact(exact)));
+}
+
+fn compare_on(net: &Resolved, training: bool, device: &Device) {
     let tensors = parameters(net);
     let n = 3;
     let input = Tensor::new([n, 3, 9, 11], noise(n * 297, 100));
     let dy = Tensor::new([n, 4], noise(n * 4, 101));
-    let cpu = gradients(net, &tensors, &input, &dy, training, &Device::cpu(2)).unwrap();
+    let cpu = gradients(net, &tensors, &input, &dy, training, device).unwrap();
     let plain = gradients(net, &tensors, &input, &dy, training, &Device::plain()).unwrap();
     assert_close("output", &cpu.output, &plain.output);
     assert_eq!(cpu.tensors.keys().collect::<Vec<_>>(), plain.tensors.keys().collect::<Vec<_>>());
@@ -80,6 +84,35 @@ fn compare(net: &Resolved, training: bool) {
 fn cpu_and_interpreter_agree_on_output_and_every_gradient() {
     compare(&resolved(EVERYTHING), true);
     compare(&resolved(EVERYTHING), false);
+}
+
+/// Channels enough for Winograd's forms.
+const WIDE: &str = r#"
+    { type = "conv", name = "a", filters = 36, kernel = 3, padding = 1 },
+    { type = "relu", name = "ar" },
+    { type = "conv", name = "b", filters = 33, kernel = 5, padding = 2, bias = false },
+    { type = "batch_norm", name = "bn" },
+    { type = "relu", name = "br" },
+    { type = "conv", name = "c", filters = 64, kernel = 3 },
+    { type = "relu6", name = "cr" },
+    { type = "conv", name = "d", filters = 64, kernel = 3, groups = 2, padding = "full" },
+    { type = "linear", name = "f", units = "classes" },
+"#;
+
+#[test]
+fn cpu_and_interpreter_agree_on_wide_layers() {
+    compare(&resolved(WIDE), true);
+    compare(&resolved(WIDE), false);
+}
+
+#[test]
+fn exact_leaves_winograd_out() {
+    let (net, input) = (resolved(WIDE), Tensor::new([2, 3, 9, 11], noise(594, 100)));
+    let (tensors, dy) = (parameters(&net), Tensor::new([2, 4], noise(8, 101)));
+    let bits = |exact| gradients(&net, &tensors, &input, &dy, true, &Device::cpu(2).exact(exact)).unwrap();
+    let (fast, exact) = (bits(false), bits(true));
+    assert_ne!(fast.output.data, exact.output.data);
+    assert_eq!(exact.output.data, bits(true).output.data);
 }
 
 #[test]
@@ -151,7 +184,10 @@ fn options(optimizer: Optimizer, clip: Option<f32>) -> TrainOptions {
 }
 
 fn train(device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>, Tensors) {
-    let layers = r#"
+    train_net(&resolved(SMALL), device, optimizer, clip)
+}
+
+const SMALL: &str = r#"
         { type = "conv", filters = 9, kernel = 3, padding = 1, bias = false },
         { type = "batch_norm" },
         { type = "relu" },
@@ -161,8 +197,9 @@ fn train(device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>,
         { type = "relu6" },
         { type = "linear", units = "classes" },
     "#;
-    let net = resolved(layers);
-    let mut training = Training::new(&net, &parameters(&net), &options(optimizer, clip), device, 20).unwrap();
+
+fn train_net(net: &Resolved, device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>, Tensors) {
+    let mut training = Training::new(net, &parameters(net), &options(optimizer, clip), device, 20).unwrap();
     let losses = (0..6)
         .map(|step| training.step(&batch(if step == 3 { 13 } else { 20 }, step), 0.05, step).unwrap().loss)
         .collect();
@@ -194,25 +231,30 @@ fn training_agrees_with_the_interpreter_for_every_optimiser() {
 
 #[test]
 fn weights_are_the_same_bits_for_any_number_of_threads() {
-    let bits = |threads| {
-        let (losses, tensors) = train(&Device::cpu(threads), Optimizer::sgd(0.9), Some(1.0));
+    let bits = |net: &str, threads| {
+        let (losses, tensors) = train_net(&resolved(net), &Device::cpu(threads), Optimizer::sgd(0.9), Some(1.0));
         let all = losses.into_iter().chain(tensors.into_values().flat_map(|t| t.data));
         all.map(f32::to_bits).collect::<Vec<_>>()
     };
-    let one = bits(1);
-    for threads in [2, 4, 7] {
-        assert!(bits(threads) == one, "{threads} threads");
+    for net in [SMALL, WIDE] {
+        let one = bits(net, 1);
+        for threads in [2, 4, 7] {
+            assert!(bits(net, threads) == one, "{threads} threads");
+        }
     }
 }
 
 #[test]
 fn evaluation_does_not_depend_on_the_batch_size() {
-    let net = resolved(EVERYTHING);
-    let (tensors, images) = (parameters(&net), noise(11 * 297, 1));
-    let logits = |batch| Inference::new(&net, &tensors, &Device::cpu(2), batch).unwrap().logits(&images, 11).unwrap();
-    let one = logits(1);
-    for batch in [2, 3, 11, 64] {
-        assert_eq!(logits(batch), one, "batch {batch}");
+    for net in [EVERYTHING, WIDE] {
+        let net = resolved(net);
+        let (tensors, images) = (parameters(&net), noise(11 * 297, 1));
+        let logits =
+            |batch| Inference::new(&net, &tensors, &Device::cpu(2), batch).unwrap().logits(&images, 11).unwrap();
+        let one = logits(1);
+        for batch in [2, 3, 11, 64] {
+            assert_eq!(logits(batch), one, "batch {batch}");
+        }
     }
 }
 

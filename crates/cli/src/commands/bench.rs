@@ -107,7 +107,7 @@ fn by_layer(net: &Resolved, timings: &[(Part, Timing)]) -> Vec<(String, f64, f64
 
 fn time_conv(text: &str, globals: &Globals) -> Result<()> {
     let bench = ConvBench::parse(text)?;
-    let times = bench.run(globals.threads())?;
+    let times = bench.run(&device(globals))?;
     let all = [
         ("forward", times.forward_ms),
         ("data gradient", times.data_gradient_ms),

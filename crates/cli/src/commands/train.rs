@@ -61,6 +61,9 @@ struct Flags {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "is_off")]
+    exact: bool,
 
     /// Passes over the training pictures [default: 20]
     #[arg(long, value_name = "N", help_heading = "How long")]
@@ -210,6 +213,7 @@ impl Train {
     pub fn run(mut self, globals: &Globals) -> Result<ExitCode> {
         self.flags.net = self.net.take();
         self.flags.seed = globals.seed;
+        self.flags.exact = globals.exact;
         self.flags.shuffle = self.flags.no_shuffle.then_some(false);
         let flags = toml::Table::try_from(&self.flags).map_err(|error| Error::usage(error.to_string()))?;
         let interrupts = Interrupts::catch()?;

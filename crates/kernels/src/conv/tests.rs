@@ -246,7 +246,8 @@ fn a_picture_gives_the_same_bits_in_any_batch() {
 #[test]
 fn the_workspace_of_a_batch_holds_any_smaller_one() {
     for (name, shape, _) in known_layers() {
-        let (forward, weights) = (Forward::new(&shape, Isa::Portable, false), WeightGradient::new(&shape, Isa::Portable, false));
+        let (forward, weights) =
+            (Forward::new(&shape, Isa::Portable, false), WeightGradient::new(&shape, Isa::Portable, false));
         for threads in [1, 2, 4, 7] {
             for n in 1..70 {
                 let room = |n: usize| [forward.workspace_len(n, threads), weights.workspace_len(n, threads)];

@@ -35,12 +35,14 @@ pub enum Kind {
 }
 
 /// What a network runs on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Device {
     /// The backend.
     pub backend: Kind,
     /// Threads, at least one.
     pub threads: usize,
+    /// Sums as the definitions have them: no Winograd, whose sums differ by rounding.
+    pub exact: bool,
 }
 
 impl Default for Device {
@@ -53,11 +55,15 @@ impl Default for Device {
 impl Device {
     /// The CPU with a number of threads.
     pub fn cpu(threads: usize) -> Device {
-        Device { backend: Kind::Cpu, threads }
+        Device { backend: Kind::Cpu, threads, exact: false }
     }
     /// The plain interpreter.
     pub fn plain() -> Device {
-        Device { backend: Kind::Plain, threads: 1 }
+        Device { backend: Kind::Plain, threads: 1, exact: true }
+    }
+    /// The same with [`Device::exact`] set.
+    pub fn exact(self, exact: bool) -> Device {
+        Device { exact, ..self }
     }
     /// Opens a session on the backend.
     ///

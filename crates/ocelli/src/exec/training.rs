@@ -77,7 +77,7 @@ impl Training {
             square_sum: built.square_sum,
             net: net.clone(),
             options: options.clone(),
-            device: device.clone(),
+            device: *device,
             batch,
             evaluation: None,
         })

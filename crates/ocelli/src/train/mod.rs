@@ -65,6 +65,13 @@ impl Default for Place {
     }
 }
 
+impl Place {
+    /// What a run with these settings computes on.
+    fn device(&self, settings: &Settings) -> Device {
+        self.device.exact(settings.exact)
+    }
+}
+
 /// Who hears of a run, and who can end it.
 pub struct Audience<'a> {
     /// Told every event, in order, after the run folder's own logs.
@@ -83,7 +90,7 @@ pub fn train(settings: &Settings, place: &Place, audience: Audience) -> Result<O
     let net = Net::open(&settings.net)?;
     let task = Task::open(settings, net, place.data_dir.clone())?;
     let tensors = task.start(settings)?;
-    let training = Training::new(&task.net, &tensors, &task.options, &place.device, settings.batch_size)?;
+    let training = Training::new(&task.net, &tensors, &task.options, &place.device(settings), settings.batch_size)?;
     let folder = match &place.output {
         Some(path) => RunFolder::create_at(path, place.overwrite)?,
         None => RunFolder::create(&place.root, &format!("{}-{}", task.net.name, task.data.name))?,
@@ -174,7 +181,7 @@ impl Session<'_> {
         let ended = run.go()?;
         let val = match ended {
             Ended::Interrupted => None,
-            _ => task.judge_best(&self.folder, &self.place.device, audience.interrupt)?,
+            _ => task.judge_best(&self.folder, &self.place.device(self.settings), audience.interrupt)?,
         };
         let ended = if val.is_some() { ended } else { Ended::Interrupted };
         let state = &run.state;

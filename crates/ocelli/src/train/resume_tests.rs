@@ -144,6 +144,8 @@ fn changed_settings_are_refused_by_name_and_limits_are_not() {
     let error = go_on(&run, "lr = 0.2\nclip = 1", None).unwrap_err().to_string();
     assert!(error.contains("--resume with changed settings (clip: not set → 1.0, lr: 0.1 → 0.2)\n"), "{error}");
     assert!(error.contains("--init") && error.contains("best.safetensors"), "{error}");
+    let error = go_on(&run, "exact = true", None).unwrap_err().to_string();
+    assert!(error.contains("(exact: not set → true)"), "{error}");
     assert_eq!(go_on(&run, "max_steps = 7", None).unwrap().steps, 7);
     // A setting that was edited in args.toml is noticed by what the checkpoint remembers.
     let args = fs::read_to_string(run.join(ARGS)).unwrap();

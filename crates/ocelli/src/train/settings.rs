@@ -24,6 +24,9 @@ pub struct Settings {
     pub data: String,
     /// Of initialisation, splits, order, augmentation and dropout; 0.
     pub seed: u64,
+    /// Sums as the definitions have them: no Winograd, whose sums differ by rounding; false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 
     /// Passes over the training split; 20.
     pub epochs: u64,
@@ -119,6 +122,7 @@ impl Default for Settings {
             net: "lenet5".into(),
             data: "mnist-10k".into(),
             seed: 0,
+            exact: false,
             epochs: 20,
             max_steps: None,
             max_time: None,

@@ -276,7 +276,8 @@ pub(super) fn addresses(
             // Before the picture is beyond it: the numbers wrap.
             let (y, x) = (at[0].wrapping_add(i), at[1].wrapping_add(j));
             if y < height && x < width {
-                rows[i * SIDE + j] = source.data.as_ptr().wrapping_add(((image * height + y) * width + x) * source.stride);
+                rows[i * SIDE + j] =
+                    source.data.as_ptr().wrapping_add(((image * height + y) * width + x) * source.stride);
             }
         }
     }

@@ -167,7 +167,9 @@ impl Weights {
                 let (lower, own) = waiting.split_at_mut(place.level * self.gradients_len());
                 let (own_w, own_b) = own[..self.gradients_len()].split_at_mut(shape.weights());
                 self.run_chunk(cpu, images, x, dy, own_w, db.is_some().then_some(&mut *own_b), rest);
-                place.joins().for_each(|level| self.join(cpu, lower, level, own_w, db.is_some().then_some(&mut *own_b)));
+                place
+                    .joins()
+                    .for_each(|level| self.join(cpu, lower, level, own_w, db.is_some().then_some(&mut *own_b)));
             } else {
                 self.run_chunk(cpu, images, x, dy, dw, db.as_deref_mut(), rest);
                 tree.place_last().joins().for_each(|level| self.join(cpu, waiting, level, dw, db.as_deref_mut()));
@@ -223,7 +225,10 @@ impl Weights {
         let (blocks, panels, sums) = (self.blocks(), self.panels(), &*sums);
         cpu.pool().run(shape.groups * panels * blocks, &|task| {
             let (block, rest) = (task % blocks, task / blocks);
-            dispatch(cpu.isa(), Finish { plan: self, sums, dw: &dw, group: rest / panels, panel: rest % panels, block });
+            dispatch(
+                cpu.isa(),
+                Finish { plan: self, sums, dw: &dw, group: rest / panels, panel: rest % panels, block },
+            );
         });
         if let Some(db) = db {
             let (filters, padded) = (shape.group_filters(), self.padded_filters());

@@ -13,6 +13,7 @@ pub struct Lower<'a, 'g> {
     pub node: &'a Node,
     pub isa: Isa,
     pub threads: usize,
+    pub exact: bool,
 }
 
 /// Pixels and channels of a value: how elementwise kernels and normalisations see it.

@@ -24,12 +24,14 @@ impl Backend for Cpu {
     fn open(&self, device: &Device) -> Result<Box<dyn Session>> {
         let cpu = ocelli_kernels::Cpu::new(device.threads.max(1))
             .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
-        Ok(Box::new(CpuSession { cpu, store: Store::default(), plans: Vec::new(), version: 1 }))
+        Ok(Box::new(CpuSession { cpu, exact: device.exact, store: Store::default(), plans: Vec::new(), version: 1 }))
     }
 }
 
 struct CpuSession {
     cpu: ocelli_kernels::Cpu,
+    /// [`Device::exact`].
+    exact: bool,
     store: Store,
     plans: Vec<Planned>,
     /// Raised whenever a parameter may have changed.
@@ -79,7 +81,7 @@ impl Session for CpuSession {
                 forward = Some(builder.steps_so_far());
             }
             builder.set_layer(node.layer);
-            lower::Lower { b: &mut builder, node, isa, threads }.lower()?;
+            lower::Lower { b: &mut builder, node, isa, threads, exact: self.exact }.lower()?;
         }
         let forward = forward.unwrap_or(builder.steps_so_far());
         let plan = builder.finish(forward);

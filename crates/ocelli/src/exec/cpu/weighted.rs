@@ -25,7 +25,7 @@ impl Lower<'_, '_> {
     /// `(x, weight, bias?) → y`
     pub fn conv(&mut self, window: &Window, groups: usize, activation: Option<Activation>) -> Result<()> {
         let shape = self.conv_shape(window, groups)?;
-        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa));
+        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
         let packed = self.packed("packed", &shape, kernel.packed_len());
         let (x, weight) = (self.input(0), self.input(1));
         let pack = kernel.clone();
@@ -50,7 +50,7 @@ impl Lower<'_, '_> {
         activation: Option<Activation>,
     ) -> Result<()> {
         let shape = self.conv_shape(window, groups)?;
-        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa));
+        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
         let key = (shape, eps.to_bits());
         let packed = self.packed("folded", &key, kernel.packed_len());
         let folded_bias = self.packed("folded bias", &key, shape.filters);
@@ -102,7 +102,7 @@ impl Lower<'_, '_> {
     /// `(dy, weight) → dx`
     pub fn conv_data(&mut self, window: &Window, groups: usize) -> Result<()> {
         let shape = conv_shape(self.ty(self.node.outputs[0]), self.ty(self.node.inputs[1]), window, groups)?;
-        let kernel = std::sync::Arc::new(DataGradient::new(&shape, self.isa));
+        let kernel = std::sync::Arc::new(DataGradient::new(&shape, self.isa, self.exact));
         let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
         let packed = self.b.scratch(kernel.packed_len());
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
@@ -127,7 +127,7 @@ impl Lower<'_, '_> {
         let (x, dy, dweight) = (self.input(0), self.input(1), self.output(0));
         let weight = self.ty(self.node.outputs[0]);
         let shape = conv_shape(self.ty(self.node.inputs[0]), weight, window, groups)?;
-        let kernel = WeightGradient::new(&shape, self.isa);
+        let kernel = WeightGradient::new(&shape, self.isa, self.exact);
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
         let mut writes = vec![dweight, workspace];
         if bias {
