@@ -8,6 +8,7 @@ use toml::Table;
 use super::tests::{Remains, remains, settings, world};
 use super::*;
 use crate::Error;
+use crate::formats::NUMERICS_VERSION;
 use crate::formats::run_folder::CHECKPOINT;
 
 const NET: &str = "format = 1
@@ -222,8 +223,9 @@ fn a_checkpoint_of_another_arithmetic_is_taken_with_a_warning() {
     start(&settings(world.path(), "max_steps = 4"), &run, 2, None).unwrap();
     let (tensors, text) = crate::formats::weights::read(&run.join(CHECKPOINT)).unwrap();
     let text = text.unwrap();
-    assert!(text.contains("numerics = 1\n"));
-    let older = text.replace("numerics = 1\n", "numerics = 0\n");
+    let version = format!("numerics = {NUMERICS_VERSION}\n");
+    assert!(text.contains(&version));
+    let older = text.replace(&version, "numerics = 0\n");
     let tensors = tensors.iter().map(|(name, tensor)| (name.as_str().into(), tensor));
     crate::formats::weights::write(&run.join(CHECKPOINT), tensors, &older).unwrap();
     let mut told = Vec::new();
@@ -235,7 +237,7 @@ fn a_checkpoint_of_another_arithmetic_is_taken_with_a_warning() {
     };
     let audience = Audience { listeners: vec![&mut listener], interrupt: &AtomicBool::new(false) };
     resume(&run.to_string_lossy(), Table::new(), &Place::default(), audience).unwrap();
-    assert_eq!(told, ["the checkpoint is of numerics version 0, this ocelli has 1"]);
+    assert_eq!(told, [format!("the checkpoint is of numerics version 0, this ocelli has {NUMERICS_VERSION}")]);
 }
 
 #[test]
