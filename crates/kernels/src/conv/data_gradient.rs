@@ -3,6 +3,7 @@
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
+use super::rows::Rows;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
@@ -16,6 +17,7 @@ pub struct DataGradient {
 enum Algorithm {
     Indirect(Indirect),
     Depthwise(Depthwise),
+    Rows(Rows),
     Winograd(Product),
 }
 
@@ -24,6 +26,8 @@ impl DataGradient {
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
+        } else if let Some(plan) = Rows::new(shape, isa) {
+            Algorithm::Rows(plan)
         } else {
             let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
             let taps = shape.window.kernel[0] * shape.window.kernel[1];
@@ -61,14 +65,16 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
+            Algorithm::Rows(plan) => plan.packed_len(),
             Algorithm::Winograd(plan) => plan.packed_len(),
         }
     }
 
     /// Values of scratch memory that [`DataGradient::run`] needs.
-    pub fn workspace_len(&self, batch: usize, _threads: usize) -> usize {
+    pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Indirect(_) | Algorithm::Depthwise(_) => 0,
+            Algorithm::Rows(plan) => plan.workspace_len(threads),
             Algorithm::Winograd(plan) => plan.workspace_len(batch),
         }
     }
@@ -78,6 +84,7 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
+            Algorithm::Rows(plan) => plan.pack(weights, packed),
             Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
         }
     }
@@ -92,6 +99,7 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx, &mut []),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
+            Algorithm::Rows(plan) => plan.run(cpu, n, dy, packed, dx, workspace),
             Algorithm::Winograd(plan) => plan.run(cpu, n, dy, packed, &plain, dx, workspace),
         }
     }

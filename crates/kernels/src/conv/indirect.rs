@@ -330,7 +330,9 @@ impl Block<'_> {
         let (plan, phase) = (self.plan, self.phase);
         let mr = tile::pixels::<S>();
         let tiles = self.pixels.len().div_ceil(mr);
-        let most_taps = TABLE / MOST_PIXELS / tiles;
+        // A padded copy has no edges: one step leads from a tap to the next for all pixels.
+        let step = plan.padded.as_ref().map(|padded| padded.step() as isize);
+        let most_taps = if step.is_some() { phase.taps.len() } else { TABLE / MOST_PIXELS / tiles };
         let passes = phase.taps.len().div_ceil(most_taps).max(1);
         let mut rows = [MaybeUninit::<*const f32>::uninit(); TABLE];
         let mut targets = [MaybeUninit::<usize>::uninit(); TABLE];
@@ -338,6 +340,7 @@ impl Block<'_> {
         for pass in 0..passes {
             let first_tap = pass * most_taps;
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
+            let addresses = if step.is_some() { &taps[..1] } else { taps };
             let mut at = Cursor::new(phase, self.pixels.start);
             for pixel in 0..self.pixels.len() {
                 let (i, m) = (pixel / mr, pixel % mr);
@@ -345,24 +348,24 @@ impl Block<'_> {
                 let row = (at.row * phase.source_step[0]) as isize;
                 let column = (at.column * phase.source_step[1]) as isize;
                 let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
-                for (t, tap) in taps.iter().enumerate() {
+                for (t, tap) in addresses.iter().enumerate() {
                     let (y, x) = (row + tap.at[0], column + tap.at[1]);
                     let inside = (y as usize) < height as usize && (x as usize) < width as usize;
                     let address = image.wrapping_offset((y * width + x) * self.source_stride as isize);
                     let address = if inside { address } else { plan.zeros.as_ptr() };
-                    rows[(i * taps.len() + t) * MOST_PIXELS + m].write(address);
+                    rows[(i * addresses.len() + t) * MOST_PIXELS + m].write(address);
                 }
                 at.advance(phase);
             }
             for p in self.panels.clone() {
                 for i in 0..tiles {
                     let mr = mr.min(self.pixels.len() - i * mr);
-                    let rows = rows.as_ptr().wrapping_add(i * taps.len() * MOST_PIXELS).cast();
+                    let rows = rows.as_ptr().wrapping_add(i * addresses.len() * MOST_PIXELS).cast();
                     let targets = targets.as_ptr().wrapping_add(i * MOST_PIXELS).cast();
                     let tile =
                         Tile { first: pass == 0, last: pass + 1 == passes, ..self.tile(p, rows, targets, first_tap) };
                     // SAFETY: the tables were filled for `mr` pixels just now.
-                    unsafe { self.product(s, p, mr, Tile { positions: taps.len(), depth: plan.depth, ..tile }) }
+                    unsafe { self.product(s, p, mr, Tile { positions: taps.len(), step, depth: plan.depth, ..tile }) }
                 }
             }
         }
@@ -379,6 +382,7 @@ impl Block<'_> {
         Tile {
             rows,
             positions: 0,
+            step: None,
             depth: 0,
             weights: self.weights.as_ptr().wrapping_add(weights),
             targets,

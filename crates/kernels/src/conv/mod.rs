@@ -13,6 +13,7 @@ mod indirect;
 mod padded;
 mod phase;
 pub mod reference;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod tile;

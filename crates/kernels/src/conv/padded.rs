@@ -56,6 +56,11 @@ impl Padded {
         (0..rows).map(tap).collect()
     }
 
+    /// Values from a tap to the next.
+    pub fn step(&self) -> usize {
+        self.shape.window.dilation[0] * self.size()[1] * self.shape.channels
+    }
+
     /// The padded rows that some output rows see.
     pub fn seen(&self, rows: &Range<usize>) -> Range<usize> {
         let stride = self.shape.window.stride[0];

@@ -22,8 +22,10 @@ pub(super) const fn panel(wide: bool) -> usize {
 
 /// What a tile reads and writes. All pointers must be valid for what the fields say.
 pub(super) struct Tile {
-    /// `[positions][MOST_PIXELS]` addresses of `depth` source values.
+    /// `[positions][MOST_PIXELS]` addresses of `depth` source values, or, with a step, those of the first position.
     pub rows: *const *const f32,
+    /// Values from a position's addresses to the next one's.
+    pub step: Option<isize>,
     pub positions: usize,
     pub depth: usize,
     /// `[positions][depth][NV * 16]`
@@ -88,8 +90,18 @@ unsafe fn sized<S: Simd, const MR: usize, const NV: usize>(s: S, tile: &Tile) {
             }
         }
         let mut w = tile.weights;
+        let mut x = *tile.rows.cast::<[*const f32; MR]>();
         for t in 0..tile.positions {
-            let x = *tile.rows.add(t * MOST_PIXELS).cast::<[*const f32; MR]>();
+            if t > 0 {
+                match tile.step {
+                    Some(step) => {
+                        for x in &mut x {
+                            *x = x.wrapping_offset(step);
+                        }
+                    }
+                    None => x = *tile.rows.add(t * MOST_PIXELS).cast::<[*const f32; MR]>(),
+                }
+            }
             for q in 0..tile.depth {
                 let mut b = [s.zero(); NV];
                 for v in 0..NV {

@@ -315,6 +315,7 @@ impl Kernel for Sums<'_> {
                 let tile = Tile {
                     rows: rows[i..].as_ptr(),
                     positions: 1,
+                    step: None,
                     depth: plan.depth,
                     weights: packed[weights + start * plan.depth..].as_ptr(),
                     targets: targets[i..].as_ptr(),
