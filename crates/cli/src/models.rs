@@ -34,9 +34,9 @@ impl Opened {
         Ok(Opened { net, run: folder.map(Path::to_path_buf), model })
     }
 
-    /// The engine on this model.
-    pub fn inference(&self, globals: &Globals, batch: usize) -> Result<Inference> {
-        Inference::new(&self.net, &self.model.tensors, &device(globals), batch)
+    /// The engine on this model, into which its weights move.
+    pub fn inference(&mut self, globals: &Globals) -> Result<Inference> {
+        Inference::new(&self.net, std::mem::take(&mut self.model.tensors), &device(globals), 1)
     }
 
     /// The settings of the run that the model comes from.

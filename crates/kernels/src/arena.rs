@@ -1,13 +1,10 @@
 //! One block of memory, aligned to cache lines, from which a plan's steps borrow disjoint parts.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::ops::Range;
 
 /// Bytes of a cache line; every span starts on one.
 pub const ALIGN: usize = 64;
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGN]);
 
 /// A part of an arena: `len` bytes from `start`, which is a multiple of [`ALIGN`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,35 +22,57 @@ impl Span {
     }
 }
 
-/// Zeroed memory that lives as long as a plan.
+/// Zeroed memory that lives as long as a plan. Pages become resident when they are first written.
+#[derive(Default)]
 pub struct Arena {
-    lines: Vec<Line>,
+    words: Vec<u64>,
+    /// Where the first cache line begins, in words.
+    first: usize,
+    bytes: usize,
 }
 
 /// Most parts that one step may borrow.
 pub const MOST_PARTS: usize = 12;
 
 impl Arena {
-    /// An arena of at least `bytes` zeroed bytes.
-    pub fn new(bytes: usize) -> Arena {
-        Arena { lines: vec![Line([0; ALIGN]); bytes.div_ceil(ALIGN)] }
+    /// An arena of at least `bytes` zeroed bytes; none if the system does not give that much memory.
+    pub fn new(bytes: usize) -> Option<Arena> {
+        let bytes = bytes.checked_next_multiple_of(ALIGN)?;
+        // A line more, to begin on a line: allocators write the zeros of memory with a larger alignment than their own
+        // themselves, where other zeroed memory comes untouched from the system.
+        let n = bytes.checked_add(ALIGN)? / size_of::<u64>();
+        let layout = Layout::array::<u64>(n).ok()?;
+        // SAFETY: the layout is that of at least one word.
+        let memory = unsafe { alloc_zeroed(layout) };
+        if memory.is_null() {
+            return None;
+        }
+        // SAFETY: just allocated with the layout of `n` words, which are initialised to zero.
+        let words = unsafe { Vec::from_raw_parts(memory.cast::<u64>(), n, n) };
+        let first = words.as_ptr().align_offset(ALIGN);
+        Some(Arena { words, first, bytes })
     }
 
     /// Bytes held.
     pub fn len(&self) -> usize {
-        self.lines.len() * ALIGN
+        self.bytes
     }
 
     /// Whether the arena holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.bytes == 0
     }
 
     /// A part as `f32`.
     pub fn f32(&self, span: Span) -> &[f32] {
         self.check(span);
         // SAFETY: in bounds and aligned as just checked; every bit pattern is an f32.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<u8>().add(span.start).cast(), span.len / 4) }
+        unsafe {
+            std::slice::from_raw_parts(
+                self.words[self.first..].as_ptr().cast::<u8>().add(span.start).cast(),
+                span.len / 4,
+            )
+        }
     }
 
     /// A part as `f32`, to write.
@@ -61,7 +80,10 @@ impl Arena {
         self.check(span);
         // SAFETY: as in `f32`, and the borrow of `self` is exclusive.
         unsafe {
-            std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>().add(span.start).cast(), span.len / 4)
+            std::slice::from_raw_parts_mut(
+                self.words[self.first..].as_mut_ptr().cast::<u8>().add(span.start).cast(),
+                span.len / 4,
+            )
         }
     }
 
@@ -72,7 +94,7 @@ impl Arena {
     /// [`MOST_PARTS`] of a kind: a defect of the plan.
     pub fn parts<'a>(&'a mut self, reads: &[Span], writes: &[Span]) -> Parts<'a> {
         assert!(reads.len() <= MOST_PARTS && writes.len() <= MOST_PARTS, "too many parts");
-        let base = self.lines.as_mut_ptr().cast::<u8>();
+        let base = self.words[self.first..].as_mut_ptr().cast::<u8>();
         let mut parts = Parts { reads: [&[]; MOST_PARTS], writes: core::array::from_fn(|_| Default::default()) };
         for (i, &write) in writes.iter().enumerate() {
             self.check(write);
@@ -142,7 +164,7 @@ mod tests {
 
     #[test]
     fn parts_are_disjoint_views() {
-        let mut arena = Arena::new(256);
+        let mut arena = Arena::new(256).unwrap();
         arena.f32_mut(Span { start: 64, len: 64 }).fill(2.0);
         let mut parts = arena.parts(&[Span { start: 64, len: 64 }], &[Span { start: 128, len: 12 }]);
         let x = parts.read(0);
@@ -152,14 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_zero_and_begins_on_a_cache_line() {
+        for bytes in [0, 1, 64, 1000, 1 << 22] {
+            let arena = Arena::new(bytes).unwrap();
+            assert_eq!(arena.len(), bytes.next_multiple_of(ALIGN));
+            let all = arena.f32(Span { start: 0, len: arena.len() });
+            assert!((all.as_ptr() as usize).is_multiple_of(ALIGN));
+            assert!(all.iter().all(|value| value.to_bits() == 0));
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_is_not_given() {
+        // Half of what an address can reach, and what no address can.
+        for bytes in [isize::MAX as usize - 4 * ALIGN, isize::MAX as usize, usize::MAX] {
+            assert!(Arena::new(bytes).is_none(), "{bytes}");
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "overlaps")]
     fn an_overlap_is_refused() {
-        Arena::new(256).parts(&[Span { start: 64, len: 64 }], &[Span { start: 64, len: 4 }]);
+        Arena::new(256).unwrap().parts(&[Span { start: 64, len: 64 }], &[Span { start: 64, len: 4 }]);
     }
 
     #[test]
     #[should_panic(expected = "of 256")]
     fn a_part_out_of_bounds_is_refused() {
-        Arena::new(256).f32(Span { start: 192, len: 128 });
+        Arena::new(256).unwrap().f32(Span { start: 192, len: 128 });
     }
 }

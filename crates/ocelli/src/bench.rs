@@ -49,16 +49,20 @@ pub struct NetBench<'a> {
     net: &'a Resolved,
     tensors: Tensors,
     device: &'a Device,
-    batch: Batch,
+    n: usize,
 }
 
 impl<'a> NetBench<'a> {
     /// A network for batches of `n` pictures.
     pub fn new(net: &'a Resolved, tensors: Option<Tensors>, device: &'a Device, n: usize) -> NetBench<'a> {
+        NetBench { net, tensors: tensors.unwrap_or_else(|| initialise(net, 0)), device, n }
+    }
+
+    /// Random pictures; made after the network has found its memory, which is more than theirs.
+    fn pictures(net: &Resolved, n: usize) -> Batch {
         let images = normal(n * net.input.iter().product::<usize>(), 0);
         let labels = (0..n as u32).map(|i| i * 7 % net.classes as u32).collect();
-        let batch = Batch { n, images, labels, ..Batch::default() };
-        NetBench { net, tensors: tensors.unwrap_or_else(|| initialise(net, 0)), device, batch }
+        Batch { n, images, labels, ..Batch::default() }
     }
 
     /// The median time to answer one batch, and each layer's share of one run if `layers`.
@@ -66,9 +70,8 @@ impl<'a> NetBench<'a> {
     /// # Errors
     /// The network cannot be run.
     pub fn infer(self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
-        let mut inference = Inference::new(self.net, &self.tensors, self.device, self.batch.n)?;
-        drop(self.tensors);
-        let Batch { n, images, .. } = &self.batch;
+        let mut inference = Inference::new(self.net, self.tensors, self.device, self.n)?;
+        let Batch { n, images, .. } = &Self::pictures(self.net, self.n);
         let ms = median_ms(&mut || inference.logits(images, *n).map(drop))?;
         let timings = if layers { inference.profile(images, *n)? } else { Vec::new() };
         Ok((ms, timings.into_iter().map(|timing| (Part::Forward, timing)).collect()))
@@ -87,12 +90,12 @@ impl<'a> NetBench<'a> {
             clip: None,
             seed: 0,
         };
-        let mut training = Training::new(self.net, &self.tensors, &options, self.device, self.batch.n)?;
-        drop(self.tensors);
+        let mut training = Training::new(self.net, self.tensors, &options, self.device, self.n)?;
+        let batch = Self::pictures(self.net, self.n);
         let mut step = 0;
         let ms = median_ms(&mut || {
             step += 1;
-            let result = training.step(&self.batch, 0.01, step)?;
+            let result = training.step(&batch, 0.01, step)?;
             match result.finite {
                 true => Ok(()),
                 // Such a step leaves out its second half, and would be timed too short.
@@ -100,7 +103,7 @@ impl<'a> NetBench<'a> {
                     .advice("Time a network whose initialisation keeps the activations small.")),
             }
         })?;
-        Ok((ms, if layers { training.profile(&self.batch, 0.01)? } else { Vec::new() }))
+        Ok((ms, if layers { training.profile(&batch, 0.01)? } else { Vec::new() }))
     }
 }
 

@@ -23,6 +23,19 @@ pub fn counted(n: usize, noun: &str) -> String {
     format!("{} {noun}{end}", count(n as u64))
 }
 
+/// 249.5 MB: bytes with their decimal unit.
+pub fn bytes(n: u64) -> String {
+    let units = ["bytes", "KB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0);
+    format!("{value:.decimals$} {}", units[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +49,10 @@ mod tests {
     fn nouns_follow_their_number() {
         assert_eq!([0, 1, 2, 7000].map(|n| counted(n, "epoch")), ["0 epochs", "1 epoch", "2 epochs", "7,000 epochs"]);
         assert_eq!([1, 2].map(|n| counted(n, "class")), ["1 class", "2 classes"]);
+    }
+
+    #[test]
+    fn bytes_have_a_unit() {
+        assert_eq!(["12 bytes", "1.0 KB", "249.5 MB", "1.0 MB"], [12, 1_000, 249_513_376, 999_960].map(bytes)[..]);
     }
 }

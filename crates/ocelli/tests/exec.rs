@@ -167,7 +167,8 @@ fn right_answers_are_the_main_outputs_wherever_it_is_listed_and_an_output_withou
         tensors.get_mut(bias).unwrap().data[class] = 1e6;
     }
     for device in [Device::cpu(2), Device::plain()] {
-        let mut training = Training::new(&net, &tensors, &options(Optimizer::sgd(0.0), None), &device, 6).unwrap();
+        let mut training =
+            Training::new(&net, tensors.clone(), &options(Optimizer::sgd(0.0), None), &device, 6).unwrap();
         let batch = Batch { labels: vec![2, 2, 1, 2, 0, 3], ..batch(6, 0) };
         assert_eq!(training.step(&batch, 0.0, 0).unwrap().correct, 3);
     }
@@ -199,7 +200,7 @@ const SMALL: &str = r#"
     "#;
 
 fn train_net(net: &Resolved, device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>, Tensors) {
-    let mut training = Training::new(net, &parameters(net), &options(optimizer, clip), device, 20).unwrap();
+    let mut training = Training::new(net, parameters(net), &options(optimizer, clip), device, 20).unwrap();
     let losses = (0..6)
         .map(|step| training.step(&batch(if step == 3 { 13 } else { 20 }, step), 0.05, step).unwrap().loss)
         .collect();
@@ -250,7 +251,7 @@ fn evaluation_does_not_depend_on_the_batch_size() {
         let net = resolved(net);
         let (tensors, images) = (parameters(&net), noise(11 * 297, 1));
         let logits =
-            |batch| Inference::new(&net, &tensors, &Device::cpu(2), batch).unwrap().logits(&images, 11).unwrap();
+            |batch| Inference::new(&net, tensors.clone(), &Device::cpu(2), batch).unwrap().logits(&images, 11).unwrap();
         let one = logits(1);
         for batch in [2, 3, 11, 64] {
             assert_eq!(logits(batch), one, "batch {batch}");
@@ -259,11 +260,31 @@ fn evaluation_does_not_depend_on_the_batch_size() {
 }
 
 #[test]
+fn a_batch_that_no_memory_holds_is_refused_with_its_size_before_anything_runs() {
+    let text = "format = 1\nname = \"large\"\ninput = [64, 1024, 1024]\nclasses = 4\nlayers = [\n\
+        { type = \"conv\", filters = 8, kernel = 1 },\n\
+        { type = \"global_avg_pool\" },\n\
+        { type = \"linear\", units = \"classes\" },\n]\n";
+    let net = Net::from_toml(text, "t.toml").unwrap().resolve(None, None).unwrap();
+    let tensors = initialise(&net, 0);
+    // 268 MB a picture: more than any address space, so that systems that promise what they lack refuse it as well.
+    let (device, batch) = (Device::cpu(1), 1 << 20);
+    let inference = Inference::new(&net, tensors.clone(), &device, batch).err().unwrap();
+    let training = Training::new(&net, tensors, &options(Optimizer::sgd(0.9), None), &device, batch).err().unwrap();
+    for error in [inference, training] {
+        let (what, advice) = (error.what(), error.to_string());
+        assert!(what.contains("batch of 1048576: its activations take ") && what.ends_with(" TB"), "{what}");
+        assert!(advice.contains("smaller --batch-size"), "{advice}");
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_changes_nothing_and_the_layer_is_named() {
     let net = resolved(EVERYTHING);
     let mut tensors = parameters(&net);
     tensors.get_mut("d.weight").unwrap().data[3] = f32::NAN;
-    let mut training = Training::new(&net, &tensors, &options(Optimizer::sgd(0.9), None), &Device::cpu(1), 4).unwrap();
+    let mut training =
+        Training::new(&net, tensors.clone(), &options(Optimizer::sgd(0.9), None), &Device::cpu(1), 4).unwrap();
     let result = training.step(&batch(4, 0), 0.1, 0).unwrap();
     assert!(!result.finite && result.loss.is_nan());
     let after = training.tensors();
@@ -275,7 +296,7 @@ fn a_loss_that_is_not_finite_changes_nothing_and_the_layer_is_named() {
 fn resuming_from_saved_state_equals_never_having_stopped() {
     let net = resolved(EVERYTHING);
     let new = |tensors: &Tensors| {
-        Training::new(&net, tensors, &options(Optimizer::sgd(0.9), None), &Device::cpu(2), 8).unwrap()
+        Training::new(&net, tensors.clone(), &options(Optimizer::sgd(0.9), None), &Device::cpu(2), 8).unwrap()
     };
     let mut whole = new(&parameters(&net));
     (0..4).for_each(|step| _ = whole.step(&batch(8, step), 0.05, step).unwrap());

@@ -28,7 +28,7 @@ fn run(golden: &Golden, device: &Device, tolerance: f64) {
         clip: None,
         seed: 0,
     };
-    let mut training = Training::new(&net, &start, &options, device, 8).unwrap();
+    let mut training = Training::new(&net, start.clone(), &options, device, 8).unwrap();
     for (step, &right) in golden.tensor("losses").data.iter().enumerate() {
         let found = training.step(&batch(golden, step), golden.number("lr"), step as u64).unwrap().loss;
         let off = f64::from((found - right).abs() / right);

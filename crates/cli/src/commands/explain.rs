@@ -67,16 +67,16 @@ enum Method {
 impl Explain {
     /// Shows what was asked for.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
-        let opened = Opened::new(&self.model)?;
+        let mut opened = Opened::new(&self.model)?;
         if let Some(place) = &self.trace {
-            return self.trace(place, &opened, globals);
+            return self.trace(place, &mut opened, globals);
         }
         std::fs::create_dir_all(&self.output).map_err(|error| Error::io(&self.output, error))?;
         match self.method {
             Some(Method::Filters) => self.filters(&opened, globals),
-            Some(Method::Maps) => self.maps(&opened, globals),
+            Some(Method::Maps) => self.maps(&mut opened, globals),
             Some(Method::ReceptiveField) => self.receptive_fields(&opened, globals),
-            Some(Method::Shift) => self.shift(&opened, globals),
+            Some(Method::Shift) => self.shift(&mut opened, globals),
             None => {
                 Err(Error::usage("nothing to show").advice("Use --method filters, maps, receptive-field or shift."))
             }
@@ -107,9 +107,9 @@ impl Explain {
         done("filters", &files, globals)
     }
 
-    fn maps(&self, opened: &Opened, globals: &Globals) -> Result<ExitCode> {
+    fn maps(&self, opened: &mut Opened, globals: &Globals) -> Result<ExitCode> {
         let (_, numbers) = self.picture(opened)?;
-        let activations = opened.inference(globals, 1)?.activations(&numbers)?;
+        let activations = opened.inference(globals)?.activations(&numbers)?;
         let all: Vec<&str> = opened.net.layers.iter().map(|layer| layer.name.as_str()).collect();
         let save = |layer: &&str| match activations.get(*layer) {
             Some(activation) => self.save("maps", layer, &maps::maps(layer, activation)),
@@ -139,9 +139,9 @@ impl Explain {
         Ok(path)
     }
 
-    fn shift(&self, opened: &Opened, globals: &Globals) -> Result<ExitCode> {
+    fn shift(&self, opened: &mut Opened, globals: &Globals) -> Result<ExitCode> {
         let (_, numbers) = self.picture(opened)?;
-        let mut inference = opened.inference(globals, 1)?;
+        let mut inference = opened.inference(globals)?;
         let scores = inference.logits(&numbers, 1)?;
         let class = match &self.class {
             None => top(&scores, 1).first().copied().unwrap_or(0),
@@ -171,11 +171,12 @@ impl Explain {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn trace(&self, place: &str, opened: &Opened, globals: &Globals) -> Result<ExitCode> {
+    fn trace(&self, place: &str, opened: &mut Opened, globals: &Globals) -> Result<ExitCode> {
         let (layer, at) = trace_place(place)?;
         let (_, numbers) = self.picture(opened)?;
-        let activations: Tensors = opened.inference(globals, 1)?.activations(&numbers)?;
-        let trace = trace::trace(&opened.net, &opened.model.tensors, &numbers, &activations, layer, at)?;
+        let tensors = opened.model.tensors.clone();
+        let activations: Tensors = opened.inference(globals)?.activations(&numbers)?;
+        let trace = trace::trace(&opened.net, &tensors, &numbers, &activations, layer, at)?;
         if globals.json {
             let terms: Vec<_> = trace
                 .terms

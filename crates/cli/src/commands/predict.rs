@@ -53,8 +53,8 @@ struct Answer {
 impl Predict {
     /// Predicts every picture and prints the answers.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
-        let opened = Opened::new(&self.model)?;
-        let mut inference = opened.inference(globals, 1)?;
+        let mut opened = Opened::new(&self.model)?;
+        let mut inference = opened.inference(globals)?;
         let paths = pictures(&self.paths)?;
         if let Some(folder) = &self.save_input {
             std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;

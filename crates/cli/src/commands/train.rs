@@ -295,8 +295,8 @@ impl Interrupts {
 
 /// The held-out accuracy, the confusion, where the run is, what to do next.
 fn report_outcome(outcome: &Outcome, globals: &Globals) -> Result<ExitCode> {
-    let opened = Opened::new(&outcome.folder.to_string_lossy())?;
-    let (split, held_out) = held_out(&opened, outcome, globals)?;
+    let mut opened = Opened::new(&outcome.folder.to_string_lossy())?;
+    let (split, held_out) = held_out(&mut opened, outcome, globals)?;
     if globals.json {
         let best = outcome.best.map(|(epoch, value)| json!({ "epoch": epoch, "value": value }));
         let mut line = json!({
@@ -348,7 +348,7 @@ fn why(outcome: &Outcome) -> String {
 
 /// How the best weights do on pictures that nothing was chosen by: the test split, or where there is none, the validation
 /// split.
-fn held_out(opened: &Opened, outcome: &Outcome, globals: &Globals) -> Result<(Split, Evaluation)> {
+fn held_out(opened: &mut Opened, outcome: &Outcome, globals: &Globals) -> Result<(Split, Evaluation)> {
     let settings = opened.settings()?.unwrap_or_default();
     let data = data::open(&settings.data, &open_options(globals, Some(&settings)))?;
     let split = if data.is_empty(Split::Test) { Split::Val } else { Split::Test };
@@ -361,7 +361,7 @@ fn held_out(opened: &Opened, outcome: &Outcome, globals: &Globals) -> Result<(Sp
         workers: settings.workers,
         skip_bad: settings.skip_bad,
     };
-    Ok((split, train::evaluate(&opened.model, data, split, &options)?))
+    Ok((split, train::evaluate(&mut opened.model, data, split, &options)?))
 }
 
 /// Three commands that run as printed.

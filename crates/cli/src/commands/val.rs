@@ -48,7 +48,7 @@ const WORST: usize = 40;
 impl Val {
     /// Runs the model on the split and prints what it is worth.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
-        let opened = Opened::new(&self.model)?;
+        let mut opened = Opened::new(&self.model)?;
         let settings = opened.settings()?;
         let own = settings.as_ref().filter(|run| self.data.as_ref().is_none_or(|data| is_same(data, &run.data)));
         let Some(spec) = self.data.clone().or_else(|| own.map(|settings| settings.data.clone())) else {
@@ -68,11 +68,11 @@ impl Val {
             workers: globals.threads(),
             skip_bad: self.skip_bad || own.is_some_and(|settings| settings.skip_bad),
         };
-        let evaluation = train::evaluate(&opened.model, data.clone(), split, &options)?;
+        let evaluation = train::evaluate(&mut opened.model, data.clone(), split, &options)?;
         if let Some(path) = &self.predictions {
             write_predictions(path, &evaluation, &data, split, &opened)?;
         }
-        let of_other = own.is_none().then(|| format!("{}-", data.name)).unwrap_or_default();
+        let of_other = if own.is_some() { String::new() } else { format!("{}-", data.name) };
         let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{of_other}{split}.png")));
         let sheet = match self.mistakes.clone().or(in_run) {
             Some(path) => draw_mistakes(path, &evaluation, &data, split, &opened)?,

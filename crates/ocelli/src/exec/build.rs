@@ -92,11 +92,21 @@ pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph>
     Ok(TrainingGraph { graph, losses, correct, square_sum })
 }
 
-/// Checks parameters and hands them to a session.
-pub fn write_parameters(net: &Resolved, tensors: &Tensors, session: &mut dyn Session) -> Result<()> {
-    net.check_tensors(tensors)?;
+/// Values that are held twice while parameters move into a session: 4 MiB.
+const PIECE: usize = 1 << 20;
+
+/// Checks parameters and moves them into a session, in pieces, each given back to the system once it is copied: large
+/// networks are hardly larger while they are opened than afterwards.
+pub fn move_parameters(net: &Resolved, mut tensors: Tensors, session: &mut dyn Session) -> Result<()> {
+    net.check_tensors(&tensors)?;
     for parameter in net.parameters() {
-        session.write(&parameter.name, &tensors[&parameter.name].data);
+        let mut values = tensors.remove(&parameter.name).map(|tensor| tensor.data).unwrap_or_default();
+        while !values.is_empty() {
+            let start = values.len().saturating_sub(PIECE);
+            session.write(&parameter.name, start, &values[start..])?;
+            values.truncate(start);
+            values.shrink_to_fit();
+        }
     }
     Ok(())
 }

@@ -58,7 +58,7 @@ pub fn gradients(
     build::check_pictures(&graph, &input.data, n)?;
     let mut session = device.session()?;
     let plan = session.add(&graph, n, false)?;
-    build::write_parameters(net, tensors, &mut *session)?;
+    build::move_parameters(net, tensors.clone(), &mut *session)?;
     let feed = Feed { images: &input.data, output_gradient: &grad_output.data, ..Feed::default() };
     for part in [Part::Constants, Part::Forward, Part::Backward] {
         session.run(plan, part, n, &feed)?;

@@ -21,13 +21,14 @@ impl Inference {
     /// A network with its parameters; `batch` is the number of pictures computed at a time.
     ///
     /// # Errors
-    /// A parameter is missing or of another shape.
-    pub fn new(net: &Resolved, tensors: &Tensors, device: &Device, batch: usize) -> Result<Inference> {
+    /// A parameter is missing or of another shape, or there is no memory for such a batch.
+    pub fn new(net: &Resolved, tensors: Tensors, device: &Device, batch: usize) -> Result<Inference> {
         let mut session = device.session()?;
         let graph = Arc::new(build::inference(net)?);
         let batch = batch.max(1);
         let plan = session.add(&graph, batch, false)?;
-        build::write_parameters(net, tensors, &mut *session)?;
+        session.reserve(plan)?;
+        build::move_parameters(net, tensors, &mut *session)?;
         Ok(Inference { session, plan, graph, net: net.clone(), batch, inside: None })
     }
 

@@ -93,6 +93,11 @@ pub trait Session: Send {
     /// # Errors
     /// The backend does not support an operation.
     fn add(&mut self, graph: &Arc<Graph>, batch: usize, keep_all: bool) -> Result<usize>;
+    /// Takes the memory of a plan and of all parameters, as its first run would do.
+    ///
+    /// # Errors
+    /// There is not enough.
+    fn reserve(&mut self, plan: usize) -> Result<()>;
     /// Runs a part of a plan with `n` pictures.
     ///
     /// # Errors
@@ -102,8 +107,11 @@ pub trait Session: Send {
     fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>>;
     /// The first number of a value, without allocating.
     fn number(&mut self, plan: usize, value: ValueId) -> f32;
-    /// Sets a parameter or state; names that no plan uses are ignored.
-    fn write(&mut self, name: &str, values: &[f32]);
+    /// Sets values of a parameter or state from the `start`-th on; names that no plan uses are ignored.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    fn write(&mut self, name: &str, start: usize, values: &[f32]) -> Result<()>;
     /// A parameter or state.
     fn read(&mut self, name: &str) -> Option<Vec<f32>>;
     /// Memory in use.
@@ -124,17 +132,16 @@ pub struct Memory {
     pub scratch: usize,
 }
 
-/// What inference takes, or training with `options`, for a batch; asked of the plan, without taking it.
+/// What inference takes, or training with `options` and its validation, for a batch; asked of the plans, without taking it.
 ///
 /// # Errors
 /// The network cannot be run, or not be trained.
 pub fn memory(net: &Resolved, options: Option<&TrainOptions>, device: &Device, batch: usize) -> Result<Memory> {
-    let graph = match options {
-        Some(options) => build::training(net, options)?.graph,
-        None => build::inference(net)?,
-    };
     let mut session = device.session()?;
-    session.add(&Arc::new(graph), batch, false)?;
+    session.add(&Arc::new(build::inference(net)?), batch, false)?;
+    if let Some(options) = options {
+        session.add(&Arc::new(build::training(net, options)?.graph), batch, false)?;
+    }
     Ok(session.memory())
 }
 

@@ -42,6 +42,10 @@ impl Session for PlainSession {
         Ok(self.plans.len() - 1)
     }
 
+    fn reserve(&mut self, _plan: usize) -> Result<()> {
+        Ok(()) // Values are made one by one as it runs.
+    }
+
     fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()> {
         let interpreter = &mut self.plans[plan];
         let (forward, all) = (interpreter.graph.forward_nodes, interpreter.graph.nodes.len());
@@ -61,10 +65,11 @@ impl Session for PlainSession {
         self.plans[plan].value(value, &self.stored).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
     }
 
-    fn write(&mut self, name: &str, values: &[f32]) {
-        if let Some(stored) = self.stored.get_mut(name).filter(|stored| stored.len() == values.len()) {
-            stored.copy_from_slice(values);
+    fn write(&mut self, name: &str, start: usize, values: &[f32]) -> Result<()> {
+        if let Some(part) = self.stored.get_mut(name).and_then(|stored| stored.get_mut(start..start + values.len())) {
+            part.copy_from_slice(values);
         }
+        Ok(())
     }
 
     fn read(&mut self, name: &str) -> Option<Vec<f32>> {

@@ -48,17 +48,17 @@ pub struct Training {
     options: TrainOptions,
     device: Device,
     batch: usize,
-    evaluation: Option<(usize, Arc<Graph>)>,
+    evaluation: (usize, Arc<Graph>),
 }
 
 impl Training {
     /// A network with the given parameters, for batches of at most `batch` pictures.
     ///
     /// # Errors
-    /// A parameter is missing or of another shape, or a layer cannot be trained.
+    /// A parameter is missing or of another shape, a layer cannot be trained, or there is no memory for such a batch.
     pub fn new(
         net: &Resolved,
-        tensors: &Tensors,
+        tensors: Tensors,
         options: &TrainOptions,
         device: &Device,
         batch: usize,
@@ -67,7 +67,12 @@ impl Training {
         let mut session = device.session()?;
         let graph = Arc::new(built.graph);
         let plan = session.add(&graph, batch, false)?;
-        build::write_parameters(net, tensors, &mut *session)?;
+        // Made now, because the parameters would have to move if they needed more room later.
+        let evaluated = Arc::new(build::inference(net)?);
+        let evaluation = session.add(&evaluated, batch, false)?;
+        session.reserve(plan)?;
+        session.reserve(evaluation)?;
+        build::move_parameters(net, tensors, &mut *session)?;
         Ok(Training {
             session,
             plan,
@@ -79,7 +84,7 @@ impl Training {
             options: options.clone(),
             device: *device,
             batch,
-            evaluation: None,
+            evaluation: (evaluation, evaluated),
         })
     }
 
@@ -140,15 +145,8 @@ impl Training {
     /// # Errors
     /// The pictures do not fit the network.
     pub fn logits(&mut self, images: &[f32], n: usize) -> Result<Vec<f32>> {
-        let (plan, graph) = match &self.evaluation {
-            Some(made) => made.clone(),
-            None => {
-                let graph = Arc::new(build::inference(&self.net)?);
-                let plan = self.session.add(&graph, self.batch, false)?;
-                self.evaluation.insert((plan, graph)).clone()
-            }
-        };
-        build::run_in_batches(&mut *self.session, plan, &graph, self.batch, images, n)
+        let (plan, graph) = &self.evaluation;
+        build::run_in_batches(&mut *self.session, *plan, graph, self.batch, images, n)
     }
 
     /// Parameters and running statistics, by PyTorch's names.
@@ -189,9 +187,7 @@ impl Training {
                     .advice("Resume with the optimiser that the run began with."));
             }
         }
-        build::write_parameters(&self.net, tensors, &mut *self.session)?;
-        state.iter().for_each(|(name, tensor)| self.session.write(name, &tensor.data));
-        Ok(())
+        tensors.iter().chain(state).try_for_each(|(name, tensor)| self.session.write(name, 0, &tensor.data))
     }
 
     /// Says where the first value that is not finite appears when a batch runs forward: the input or a layer's output.
@@ -207,7 +203,7 @@ impl Training {
         let mut session = self.device.session()?;
         let plan = session.add(&self.graph, batch.n, true)?;
         let tensors = self.tensors();
-        build::write_parameters(&self.net, &tensors, &mut *session)?;
+        build::move_parameters(&self.net, tensors, &mut *session)?;
         session.run(plan, Part::Forward, batch.n, &feed)?;
         for node in &self.graph.nodes[..self.graph.forward_nodes] {
             let Some(layer) = node.layer else { continue };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use super::write_atomically;
 use crate::{Error, Result, Tensor, Tensors};
@@ -62,41 +62,68 @@ fn write_values(file: &mut dyn Write, values: &[f32]) -> std::io::Result<()> {
 /// The file is missing, truncated or damaged, or a tensor is not of a floating-point type.
 pub fn read(path: &Path) -> Result<(Tensors, Option<String>)> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    parse(&bytes).map_err(|error| error.at(path.display()))
+    take(bytes).map_err(|error| error.at(path.display()))
 }
 
 /// `read` on bytes. Every size is checked against the bytes that are there, so a hostile file allocates no more than a
 /// few times its own length.
 pub fn parse(bytes: &[u8]) -> Result<(Tensors, Option<String>)> {
-    let damaged = |error| {
+    take(bytes.to_vec())
+}
+
+/// Values that are held as bytes and as numbers at the same time.
+const PIECE: usize = 1 << 20;
+
+/// `parse` from the end to the beginning, giving back what is read: a large file is hardly ever held twice.
+fn take(mut bytes: Vec<u8>) -> Result<(Tensors, Option<String>)> {
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
         Error::new(format!("not a whole .safetensors file ({} bytes): {error}", bytes.len()))
             .advice("It is truncated, damaged or of another kind: copy or export it again.")
-    };
-    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    })?;
     let text = metadata.metadata().as_ref().and_then(|map| map.get(KEY)).cloned();
     let mut tensors = Tensors::new();
-    for (name, view) in file.tensors() {
+    for name in metadata.offset_keys().into_iter().rev() {
+        let Some(info) = metadata.info(&name) else { continue };
+        // After the length of the header and the header.
+        let start = 8 + header + info.data_offsets.0;
         // PyTorch counts batches beside its running statistics; nothing here needs the count.
         if !name.ends_with("num_batches_tracked") {
-            let data = values(&view).map_err(|error| error.at(&name))?;
-            tensors.insert(name, Tensor { dims: view.shape().to_vec(), data });
+            let data = take_values(&mut bytes, start, info.dtype).map_err(|error| error.at(&name))?;
+            tensors.insert(name, Tensor { dims: info.shape.clone(), data });
         }
+        bytes.truncate(start);
     }
     Ok((tensors, text))
 }
 
-fn values(view: &TensorView) -> Result<Vec<f32>> {
-    fn map<const N: usize>(view: &TensorView, convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        view.data().as_chunks::<N>().0.iter().map(|bytes| convert(*bytes)).collect()
+/// The values that begin at `start` and end with the bytes, which are taken off.
+fn take_values(bytes: &mut Vec<u8>, start: usize, dtype: Dtype) -> Result<Vec<f32>> {
+    let size = match dtype {
+        Dtype::F64 => 8,
+        Dtype::F32 => 4,
+        Dtype::BF16 | Dtype::F16 => 2,
+        other => return Err(Error::new(format!("values of type {other}, where f32, f64, f16 or bf16 are read"))),
+    };
+    let mut values = vec![0.0; (bytes.len() - start) / size];
+    let mut end = values.len();
+    while end > 0 {
+        let first = end.saturating_sub(PIECE);
+        let (at, out) = (start + first * size, &mut values[first..end]);
+        match dtype {
+            Dtype::F64 => convert(&bytes[at..], out, |bytes| f64::from_le_bytes(bytes) as f32),
+            Dtype::F32 => convert(&bytes[at..], out, f32::from_le_bytes),
+            Dtype::BF16 => convert(&bytes[at..], out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            _ => convert(&bytes[at..], out, |bytes| half(u16::from_le_bytes(bytes))),
+        }
+        bytes.truncate(at);
+        bytes.shrink_to_fit();
+        end = first;
     }
-    match view.dtype() {
-        Dtype::F32 => Ok(map(view, f32::from_le_bytes)),
-        Dtype::F64 => Ok(map(view, |bytes| f64::from_le_bytes(bytes) as f32)),
-        Dtype::BF16 => Ok(map(view, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))),
-        Dtype::F16 => Ok(map(view, |bytes| half(u16::from_le_bytes(bytes)))),
-        other => Err(Error::new(format!("values of type {other}, where f32, f64, f16 or bf16 are read"))),
-    }
+    Ok(values)
+}
+
+fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    out.iter_mut().zip(bytes.as_chunks::<N>().0).for_each(|(out, bytes)| *out = value(*bytes));
 }
 
 /// An IEEE 754 half: 1 sign bit, 5 exponent bits of bias 15, 10 fraction bits.

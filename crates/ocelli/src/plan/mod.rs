@@ -6,7 +6,9 @@
 
 mod memory;
 
+use crate::error::{Error, Result};
 use crate::graph::{ElementType, Graph, ValueId};
+use crate::words::bytes;
 use ocelli_kernels::Cpu;
 use ocelli_kernels::arena::{Arena, Parts, Span};
 use std::collections::BTreeMap;
@@ -116,7 +118,7 @@ impl<'a> Io<'a> {
 /// Parameters, state and packed weights of a session, by name.
 #[derive(Default)]
 pub struct Store {
-    arena: Option<Arena>,
+    arena: Arena,
     used: usize,
     spans: BTreeMap<String, Span>,
 }
@@ -132,26 +134,35 @@ impl Store {
         self.spans.insert(name.to_string(), span);
         span
     }
-    /// The values of a name.
-    pub fn get(&mut self, name: &str) -> Option<&mut [f32]> {
-        let span = *self.spans.get(name)?;
-        Some(self.arena().f32_mut(span))
+    /// The values of a name, if there is one.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn get(&mut self, name: &str) -> Result<Option<&mut [f32]>> {
+        match self.spans.get(name).copied() {
+            Some(span) => Ok(Some(self.arena()?.f32_mut(span))),
+            None => Ok(None),
+        }
     }
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.used
     }
     /// The memory, grown to what has been asked for.
-    fn arena(&mut self) -> &mut Arena {
-        let used = self.used;
-        let arena = self.arena.get_or_insert_with(|| Arena::new(used));
-        if arena.len() < used {
-            let mut grown = Arena::new(used);
-            let old = Span { start: 0, len: arena.len() };
-            grown.f32_mut(old).copy_from_slice(arena.f32(old));
-            *arena = grown;
+    fn arena(&mut self) -> Result<&mut Arena> {
+        if self.arena.len() < self.used {
+            let mut grown = Arena::new(self.used).ok_or_else(|| {
+                Error::new(format!(
+                    "no memory for {} of parameters, packed or with their state",
+                    bytes(self.used as u64)
+                ))
+                .advice("Use a smaller network, or end other programs.")
+            })?;
+            let old = Span { start: 0, len: self.arena.len() };
+            grown.f32_mut(old).copy_from_slice(self.arena.f32(old));
+            self.arena = grown;
         }
-        arena
+        Ok(&mut self.arena)
     }
 }
 
@@ -371,16 +382,28 @@ impl Plan {
         }
     }
 
+    /// Takes the memory of the plan and of the parameters, as the first run would do.
+    ///
+    /// # Errors
+    /// There is not enough.
+    pub fn reserve(&mut self, store: &mut Store) -> Result<()> {
+        memory_of(&mut self.scratch, self.bytes, self.batch)?;
+        store.arena().map(drop)
+    }
+
     /// Runs a part; `after` is called after each step.
-    pub fn run(&mut self, part: Part, run: &Run, store: &mut Store, mut after: impl FnMut(&Step)) {
-        let Plan { constants, steps, forward_steps, scratch, bytes, .. } = self;
-        let scratch = scratch.get_or_insert_with(|| Arena::new(*bytes));
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn run(&mut self, part: Part, run: &Run, store: &mut Store, mut after: impl FnMut(&Step)) -> Result<()> {
+        let Plan { constants, steps, forward_steps, scratch, bytes, batch, .. } = self;
+        let scratch = memory_of(scratch, *bytes, *batch)?;
         let steps = match part {
             Part::Constants => &constants[..],
             Part::Forward => &steps[..*forward_steps],
             Part::Backward => &steps[*forward_steps..],
         };
-        let store = store.arena();
+        let store = store.arena()?;
         for step in steps {
             let [store_reads, store_writes, scratch_reads, scratch_writes] = &step.spans;
             let mut io = Io {
@@ -392,16 +415,29 @@ impl Plan {
             (step.body)(run, &mut io);
             after(step);
         }
+        Ok(())
     }
 
     /// The memory of a value after a run, if it was kept.
-    pub fn value<'a>(&'a self, value: ValueId, store: &'a mut Store) -> Option<&'a [f32]> {
+    pub fn value<'a>(&'a self, value: ValueId, store: &'a Store) -> Option<&'a [f32]> {
         let (stored, span) = self.values.get(value.index()).copied().flatten()?;
-        if stored { Some(store.arena().f32(span)) } else { self.scratch.as_ref().map(|scratch| scratch.f32(span)) }
+        let arena = if stored { Some(&store.arena) } else { self.scratch.as_ref() };
+        arena.filter(|arena| span.range().end <= arena.len()).map(|arena| arena.f32(span))
     }
 
     /// Bytes of activations, gradients and workspace.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// A plan's memory, taken when it is needed for the first time.
+fn memory_of(scratch: &mut Option<Arena>, needed: usize, batch: usize) -> Result<&mut Arena> {
+    if scratch.is_none() {
+        *scratch = Arena::new(needed);
+    }
+    scratch.as_mut().ok_or_else(|| {
+        Error::new(format!("no memory for a batch of {batch}: its activations take {}", bytes(needed as u64)))
+            .advice("Use a smaller --batch-size, or end other programs; `ocelli summary` tells what a batch takes.")
+    })
 }

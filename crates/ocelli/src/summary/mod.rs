@@ -195,16 +195,3 @@ fn product(layer: &ResolvedLayer) -> String {
     };
     layer.parameters.iter().filter_map(term).collect::<Vec<_>>().join(" + ")
 }
-
-/// 249.5 MB: bytes with their decimal unit.
-pub fn bytes(n: u64) -> String {
-    let units = ["bytes", "KB", "MB", "GB", "TB", "PB", "EB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let decimals = usize::from(unit > 0);
-    format!("{value:.decimals$} {}", units[unit])
-}

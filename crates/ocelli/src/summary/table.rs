@@ -1,8 +1,8 @@
 //! The table that `ocelli summary` prints.
 
-use super::{Row, Summary, bytes};
+use super::{Row, Summary};
 use crate::shape::{Shape, rows_by_columns, short_pair};
-use crate::words::count;
+use crate::words::{bytes, count};
 use std::fmt;
 
 const HEADINGS: [&str; 9] =

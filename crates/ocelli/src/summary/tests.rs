@@ -130,7 +130,7 @@ fn the_memory_is_what_a_session_holds_after_it_has_run() {
     let net = Net::zoo("lenet5").unwrap().resolve(None, None).unwrap();
     let told = of(&net, 5).memory;
     let (device, tensors) = (Device::cpu(1), initialise(&net, 0));
-    let mut inference = Inference::new(&net, &tensors, &device, 5).unwrap();
+    let mut inference = Inference::new(&net, tensors.clone(), &device, 5).unwrap();
     inference.logits(&[0.5; 5 * 28 * 28], 5).unwrap();
     let held = inference.memory();
     assert_eq!(told.infer, held.stored + held.scratch);
@@ -175,9 +175,4 @@ fn the_table_has_a_line_per_layer_and_the_json_the_contracts_keys() {
     }
     assert_eq!(json["layers"][0]["output"], serde_json::json!([6, 28, 28]));
     assert_eq!(json["layers"][10]["receptive_field"], serde_json::json!([28, 28]));
-}
-
-#[test]
-fn bytes_have_a_unit() {
-    assert_eq!(["12 bytes", "1.0 KB", "249.5 MB", "1.0 MB"], [12, 1_000, 249_513_376, 999_960].map(bytes)[..]);
 }

@@ -90,7 +90,7 @@ pub fn train(settings: &Settings, place: &Place, audience: Audience) -> Result<O
     let net = Net::open(&settings.net)?;
     let task = Task::open(settings, net, place.data_dir.clone())?;
     let tensors = task.start(settings)?;
-    let training = Training::new(&task.net, &tensors, &task.options, &place.device(settings), settings.batch_size)?;
+    let training = Training::new(&task.net, tensors, &task.options, &place.device(settings), settings.batch_size)?;
     let folder = match &place.output {
         Some(path) => RunFolder::create_at(path, place.overwrite)?,
         None => RunFolder::create(&place.root, &format!("{}-{}", task.net.name, task.data.name))?,
@@ -205,7 +205,7 @@ impl Task {
     /// The best weights on the validation split; none if interrupted.
     fn judge_best(&self, folder: &RunFolder, device: &Device, interrupt: &AtomicBool) -> Result<Option<Evaluation>> {
         let (tensors, _) = crate::formats::weights::read(&folder.file(BEST))?;
-        let mut inference = Inference::new(&self.net, &tensors, device, 64)?;
+        let mut inference = Inference::new(&self.net, tensors, device, 64)?;
         let stop = || interrupt.load(Ordering::Relaxed);
         evaluate_until(&mut |images, n| inference.logits(images, n), &self.val, self.net.classes, false, &stop)
     }
@@ -222,19 +222,22 @@ fn draw(folder: &RunFolder, classes: &[String], outcome: &Outcome) -> Result<()>
     }
 }
 
-/// How a model does on a split of a data set, with each picture's answer. Classes are matched by name.
+/// How a model does on a split of a data set, with each picture's answer. Classes are matched by name. The model's weights
+/// move into the engine: it is left without them.
 ///
 /// # Errors
 /// The data has classes that the model doesn't know, the split is empty, or a picture cannot be read (and `skip_bad` is not
 /// set).
-pub fn evaluate(model: &Model, mut data: Dataset, split: Split, options: &EvaluateOptions) -> Result<Evaluation> {
+pub fn evaluate(model: &mut Model, mut data: Dataset, split: Split, options: &EvaluateOptions) -> Result<Evaluation> {
     data.match_classes(&model.classes)?;
     let net = model.resolve()?;
     let (preparation, workers) = (&model.preparation, options.workers);
     let load = LoadOptions { workers, skip_bad: options.skip_bad, ..Default::default() };
     let pictures = Pictures::load(&Arc::new(data), split, preparation, &load)?;
-    let loader = Loader::evaluation(&Arc::new(pictures), preparation, options.batch_size, workers)?;
-    let mut inference = Inference::new(&net, &model.tensors, &options.device, options.batch_size)?;
+    let batch_size = options.batch_size.min(pictures.len());
+    let loader = Loader::evaluation(&Arc::new(pictures), preparation, batch_size, workers)?;
+    let tensors = std::mem::take(&mut model.tensors);
+    let mut inference = Inference::new(&net, tensors, &options.device, batch_size)?;
     evaluate_with(&mut |images, n| inference.logits(images, n), &loader, net.classes, true)
 }
 

@@ -49,7 +49,7 @@ pub fn resume(name: &str, flags: Table, place: &Place, mut audience: Audience) -
         }
         None => task.start(&settings)?,
     };
-    let mut training = Training::new(&task.net, &start, &task.options, &place.device(&settings), settings.batch_size)?;
+    let mut training = Training::new(&task.net, start, &task.options, &place.device(&settings), settings.batch_size)?;
     let settings = describe(&folder, &settings, &task)?;
     let mut state = RunState::new(task.fingerprint.clone(), settings.remembered());
     let mut resumed_at = None;

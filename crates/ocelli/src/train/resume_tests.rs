@@ -128,7 +128,7 @@ fn a_model_is_judged_alike_at_any_batch_size_and_as_in_training() {
         let options = data::OpenOptions { val_fraction: 0.25, ..Default::default() };
         let data = data::open(&world.path().join("data").to_string_lossy(), &options).unwrap();
         let options = EvaluateOptions { device: Device::cpu(2), batch_size, workers: 2, skip_bad: false };
-        evaluate(&model, data, split, &options).unwrap()
+        evaluate(&mut model.clone(), data, split, &options).unwrap()
     };
     let val = judge(3, Split::Val);
     assert_eq!(val, judge(1, Split::Val));

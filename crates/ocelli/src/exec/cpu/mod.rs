@@ -58,14 +58,14 @@ impl CpuSession {
         if n > planned.plan.batch {
             return Err(Error::new(format!("{n} pictures in a plan made for {}", planned.plan.batch)));
         }
+        planned.plan.reserve(&mut self.store)?;
         match part {
             Part::Constants if planned.packed == self.version => return Ok(()),
             Part::Constants => planned.packed = self.version,
             Part::Forward => {}
             Part::Backward => self.version += 1,
         }
-        planned.plan.run(part, &Run { cpu: &self.cpu, n, feed }, &mut self.store, after);
-        Ok(())
+        planned.plan.run(part, &Run { cpu: &self.cpu, n, feed }, &mut self.store, after)
     }
 }
 
@@ -89,6 +89,10 @@ impl Session for CpuSession {
         Ok(self.plans.len() - 1)
     }
 
+    fn reserve(&mut self, plan: usize) -> Result<()> {
+        self.plans[plan].plan.reserve(&mut self.store)
+    }
+
     fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()> {
         self.run_with(plan, part, n, feed, |_| {})
     }
@@ -110,7 +114,7 @@ impl Session for CpuSession {
         if ty.element != ElementType::F32 {
             return None;
         }
-        let data = planned.plan.value(value, &mut self.store)?.get(..ty.elements(n))?;
+        let data = planned.plan.value(value, &self.store)?.get(..ty.elements(n))?;
         let Ok((channels, [h, w])) = ty.as_maps() else { return Some(data.to_vec()) };
         let mut out = vec![0.0; data.len()];
         layout::channels_first(&self.cpu, n, channels, h * w, data, &mut out);
@@ -118,18 +122,19 @@ impl Session for CpuSession {
     }
 
     fn number(&mut self, plan: usize, value: ValueId) -> f32 {
-        self.plans[plan].plan.value(value, &mut self.store).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
+        self.plans[plan].plan.value(value, &self.store).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
     }
 
-    fn write(&mut self, name: &str, values: &[f32]) {
+    fn write(&mut self, name: &str, start: usize, values: &[f32]) -> Result<()> {
         self.version += 1;
-        if let Some(stored) = self.store.get(name).filter(|stored| stored.len() == values.len()) {
-            stored.copy_from_slice(values);
+        if let Some(part) = self.store.get(name)?.and_then(|stored| stored.get_mut(start..start + values.len())) {
+            part.copy_from_slice(values);
         }
+        Ok(())
     }
 
     fn read(&mut self, name: &str) -> Option<Vec<f32>> {
-        self.store.get(name).map(|values| values.to_vec())
+        self.store.get(name).ok()?.map(|values| values.to_vec())
     }
 
     fn memory(&self) -> Memory {
