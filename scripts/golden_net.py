@@ -102,6 +102,7 @@ def pad(layer, x, get, _):
 KINDS = {
     "conv": conv, "max_pool": max_pool, "avg_pool": avg_pool, "linear": linear, "batch_norm": batch_norm, "lrn": lrn,
     "pad": pad,
+    "adaptive_avg_pool": lambda layer, x, *_: F.adaptive_avg_pool2d(x, pair(layer["size"])),
     "global_avg_pool": lambda layer, x, *_: x.mean((2, 3), keepdim=True),
     "flatten": lambda layer, x, *_: x.flatten(1),
     "relu": lambda layer, x, *_: F.relu(x),

@@ -95,6 +95,8 @@ LAYERS = {
     "max_pool_same": ([2, 3, 6, 7], '{ type = "max_pool", kernel = 3, stride = 1, padding = "same" }'),
     "max_pool_pair": ([2, 3, 6, 9], '{ type = "max_pool", kernel = [2, 3], stride = [1, 2] }'),
     "max_pool_ties": ([2, 3, 6, 6], '{ type = "relu" },\n  { type = "max_pool", kernel = 3, stride = 1 }'),
+    "adaptive_avg_pool": ([2, 5, 14, 9], '{ type = "adaptive_avg_pool", size = [4, 3] }'),
+    "adaptive_avg_pool_larger": ([1, 3, 2, 3], '{ type = "adaptive_avg_pool", size = 4 }'),
     "avg_pool": ([2, 5, 6, 8], '{ type = "avg_pool", kernel = 2 }'),
     "avg_pool_odd": ([2, 5, 7, 9], '{ type = "avg_pool", kernel = 2 }'),
     "avg_pool_odd_ceil": ([2, 5, 7, 9], '{ type = "avg_pool", kernel = 2, ceil_mode = true }'),

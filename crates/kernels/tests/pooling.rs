@@ -130,6 +130,51 @@ proptest! {
 }
 
 #[test]
+fn adaptive_pooling_takes_the_rows_that_pytorch_takes() {
+    // 14 rows in 4 parts: 0..4, 3..7, 7..11, 10..14, as torch.nn.functional.adaptive_avg_pool2d.
+    let shape = AdaptiveShape { input: [14, 1], output: [4, 1], channels: 1 };
+    let x: Vec<f64> = (0..14).map(f64::from).collect();
+    let mut y = [0.0; 4];
+    adaptive_average_pool_reference(&shape, 1, &x, &mut y);
+    assert_eq!(y, [1.5, 4.5, 8.5, 11.5]);
+}
+
+proptest! {
+    #![proptest_config(cases(48))]
+
+    #[test]
+    fn adaptive_pooling_agrees_with_its_definition_and_its_gradient_with_differences(
+        input in [1usize..14, 1usize..14], output in [1usize..9, 1usize..9], c in 1usize..40, n in 1usize..4, seed: u64,
+    ) {
+        let shape = AdaptiveShape { input, output, channels: c };
+        let (ip, op) = (pixels(input), pixels(output));
+        let (x, dy) = (normal(n * c * ip, seed), normal(n * c * op, seed ^ 1));
+        let (mut y, mut dx) = (vec![0.0; n * c * op], vec![0.0; n * c * ip]);
+        adaptive_average_pool_reference(&shape, n, &wide(&x), &mut y);
+        adaptive_average_pool_backward_reference(&shape, n, &wide(&dy), &mut dx);
+        let (xl, dyl) = (channels_last(&x, [n, c, ip], c, f32::NAN), channels_last(&dy, [n, c, op], c, f32::NAN));
+        check("adaptive pool", &y, |_, _| 4e-6, |cpu| {
+            let mut y = vec![7.0; n * op * c];
+            adaptive_average_pool(cpu, &shape, n, View::dense(&xl), ViewMut::dense(&mut y));
+            channels_first(&y, [n, c, op], c)
+        });
+        check("adaptive pool backward", &dx, |_, _| 1e-5, |cpu| {
+            let mut dx = vec![7.0; n * ip * c];
+            adaptive_average_pool_backward(cpu, &shape, n, View::dense(&dyl), ViewMut::dense(&mut dx));
+            channels_first(&dx, [n, c, ip], c)
+        });
+        if c < 3 {
+            let forward = |x: &[f64]| {
+                let mut y = vec![0.0; n * c * op];
+                adaptive_average_pool_reference(&shape, n, x, &mut y);
+                weighted(&y, &wide(&dy))
+            };
+            gradients_agree("adaptive pool", &dx, &central(&wide(&x), forward));
+        }
+    }
+}
+
+#[test]
 fn a_window_of_more_than_255_positions_stores_wide_indices() {
     let shape = shape([18, 17], 19, [17, 16], [1, 1], [0; 4]);
     assert_eq!(shape.index_bytes(), 4);

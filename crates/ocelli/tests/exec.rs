@@ -44,6 +44,7 @@ const EVERYTHING: &str = r#"
     { type = "avg_pool", name = "ap", kernel = 2, ceil_mode = true, inputs = ["s"] },
     { type = "avg_pool", name = "mp", kernel = 2, padding = [0, 0, 1, 0], inputs = ["m"] },
     { type = "concat", name = "c", inputs = ["ap", "mp"] },
+    { type = "adaptive_avg_pool", name = "aa", size = [4, 2] },
     { type = "pad", name = "r", amount = 1, mode = "reflect" },
     { type = "gelu", name = "rg" },
     { type = "linear", name = "f1", units = 13 },

@@ -1,8 +1,8 @@
 //! Average pooling: vectors over channels. Global average pooling is the full window.
 
-use super::extents;
+use super::{AdaptiveShape, extents};
 use crate::Cpu;
-use crate::elementwise::{View, ViewMut};
+use crate::elementwise::{Extent, View, ViewMut};
 use crate::geometry::PoolShape;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
@@ -23,61 +23,133 @@ pub(super) fn span(shape: &PoolShape, count_padding: bool, axis: usize, o: usize
 /// The mean of each window: a chain over the window in order, then one division. `count_padding`: the padding's zeros
 /// count as elements.
 pub fn average_pool(cpu: &Cpu, shape: &PoolShape, count_padding: bool, n: usize, x: View, y: ViewMut) {
-    let (input, output) = extents(shape, n);
-    let (x, x_strides) = x.checked(input);
-    let (y, y_strides) = y.checked(output);
-    let job = Job { shape, count_padding, from: x, from_strides: x_strides, to: y, to_strides: y_strides };
-    let [oh, ow] = shape.output();
-    let elements = ow * shape.channels * shape.window.kernel[0] * shape.window.kernel[1];
-    cpu.pool().run_ranges(n * oh, elements, &|rows| dispatch(cpu.isa(), Forward { job: &job, rows }));
+    forward(cpu, &Sliding { shape, output: shape.output(), count_padding }, extents(shape, n), x, y);
 }
 
 /// The gradient of [`average_pool`]: every input element sums its share of dy over the windows that meet it.
 pub fn average_pool_backward(cpu: &Cpu, shape: &PoolShape, count_padding: bool, n: usize, dy: View, dx: ViewMut) {
-    let (input, output) = extents(shape, n);
-    let (dy, dy_strides) = dy.checked(output);
-    let (dx, dx_strides) = dx.checked(input);
-    let job = Job { shape, count_padding, from: dy, from_strides: dy_strides, to: dx, to_strides: dx_strides };
-    let [h, w] = shape.input;
-    cpu.pool().run_ranges(n * h, w * shape.channels, &|rows| dispatch(cpu.isa(), Backward { job: &job, rows }));
+    backward(cpu, &Sliding { shape, output: shape.output(), count_padding }, extents(shape, n), dy, dx);
 }
 
-struct Job<'a> {
+/// The mean of each part of the picture; see [`AdaptiveShape`].
+pub fn adaptive_average_pool(cpu: &Cpu, shape: &AdaptiveShape, n: usize, x: View, y: ViewMut) {
+    forward(cpu, shape, shape.extents(n), x, y);
+}
+
+/// The gradient of [`adaptive_average_pool`].
+pub fn adaptive_average_pool_backward(cpu: &Cpu, shape: &AdaptiveShape, n: usize, dy: View, dx: ViewMut) {
+    backward(cpu, shape, shape.extents(n), dy, dx);
+}
+
+/// Which input positions an output position averages, along axis 0 (rows) and 1 (columns).
+trait Windows: Sync {
+    /// Rows and columns of input and output, and channels.
+    fn sizes(&self) -> ([usize; 2], [usize; 2], usize);
+    /// Input positions of output position `o`.
+    fn taps(&self, axis: usize, o: usize) -> Range<usize>;
+    /// What the sum over the taps is divided by along the axis.
+    fn count(&self, axis: usize, o: usize) -> usize;
+    /// The output positions whose taps have input position `i`.
+    fn meeting(&self, axis: usize, i: usize) -> Range<usize>;
+    /// [`Windows::meeting`] of `i` from that of `i − 1`, empty at 0 for the first.
+    fn move_on(&self, axis: usize, i: usize, meeting: &mut Range<usize>) {
+        *meeting = self.meeting(axis, i);
+    }
+}
+
+struct Sliding<'a> {
     shape: &'a PoolShape,
+    output: [usize; 2],
     count_padding: bool,
+}
+
+impl Windows for Sliding<'_> {
+    fn sizes(&self) -> ([usize; 2], [usize; 2], usize) {
+        (self.shape.input, self.output, self.shape.channels)
+    }
+    #[inline(always)]
+    fn taps(&self, axis: usize, o: usize) -> Range<usize> {
+        let (taps, first) = self.shape.window.taps(axis, o, self.shape.input[axis]);
+        first..first + taps.len()
+    }
+    #[inline(always)]
+    fn count(&self, axis: usize, o: usize) -> usize {
+        span(self.shape, self.count_padding, axis, o)
+    }
+    fn meeting(&self, axis: usize, i: usize) -> Range<usize> {
+        self.shape.window.meeting(axis, i, self.output[axis])
+    }
+    #[inline(always)]
+    fn move_on(&self, axis: usize, i: usize, meeting: &mut Range<usize>) {
+        self.shape.window.move_on(axis, i, self.output[axis], meeting);
+    }
+}
+
+impl Windows for AdaptiveShape {
+    fn sizes(&self) -> ([usize; 2], [usize; 2], usize) {
+        (self.input, self.output, self.channels)
+    }
+    fn taps(&self, axis: usize, o: usize) -> Range<usize> {
+        AdaptiveShape::taps(self, axis, o)
+    }
+    fn count(&self, axis: usize, o: usize) -> usize {
+        AdaptiveShape::taps(self, axis, o).len()
+    }
+    fn meeting(&self, axis: usize, i: usize) -> Range<usize> {
+        // The parts of the output are to the input what those of the input are to the output.
+        AdaptiveShape { input: self.output, output: self.input, channels: self.channels }.taps(axis, i)
+    }
+}
+
+fn forward<W: Windows>(cpu: &Cpu, windows: &W, (input, output): (Extent, Extent), x: View, y: ViewMut) {
+    let ((from, from_strides), (to, to_strides)) = (x.checked(input), y.checked(output));
+    let job = Job { windows, from, from_strides, to, to_strides };
+    let ([h, w], [oh, _], channels) = windows.sizes();
+    // Every input element is read once or more.
+    let elements = w * channels * h.div_ceil(oh);
+    cpu.pool().run_ranges(output.samples * oh, elements, &|rows| dispatch(cpu.isa(), Forward { job: &job, rows }));
+}
+
+fn backward<W: Windows>(cpu: &Cpu, windows: &W, (input, output): (Extent, Extent), dy: View, dx: ViewMut) {
+    let ((from, from_strides), (to, to_strides)) = (dy.checked(output), dx.checked(input));
+    let job = Job { windows, from, from_strides, to, to_strides };
+    let ([h, w], _, channels) = windows.sizes();
+    cpu.pool().run_ranges(input.samples * h, w * channels, &|rows| dispatch(cpu.isa(), Backward { job: &job, rows }));
+}
+
+struct Job<'a, W> {
+    windows: &'a W,
     from: *const f32,
     from_strides: [usize; 2],
     to: Shares<f32>,
     to_strides: [usize; 2],
 }
 // SAFETY: `from` is read only; every task writes rows of its own.
-unsafe impl Sync for Job<'_> {}
+unsafe impl<W: Sync> Sync for Job<'_, W> {}
 
-struct Forward<'a> {
-    job: &'a Job<'a>,
+struct Forward<'a, W> {
+    job: &'a Job<'a, W>,
     rows: Range<usize>,
 }
 
-impl Kernel for Forward<'_> {
+impl<W: Windows> Kernel for Forward<'_, W> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Job { shape, count_padding, from, from_strides, ref to, to_strides } = *self.job;
-        let ([h, w], [oh, ow], window) = (shape.input, shape.output(), shape.window);
+        let Job { windows, from, from_strides, ref to, to_strides } = *self.job;
+        let ([_, w], [oh, ow], channels) = windows.sizes();
         for row in self.rows {
             let (sample, oy) = (row / oh, row % oh);
-            let (ky, y0) = window.taps(0, oy, h);
-            let rows = span(shape, count_padding, 0, oy);
+            let (ky, rows) = (windows.taps(0, oy), windows.count(0, oy));
             for ox in 0..ow {
-                let (kx, x0) = window.taps(1, ox, w);
-                let count = s.splat((rows * span(shape, count_padding, 1, ox)).max(1) as f32);
-                let first = sample * from_strides[0] + (y0 * w + x0) * from_strides[1];
+                let kx = windows.taps(1, ox);
+                let count = s.splat((rows * windows.count(1, ox)).max(1) as f32);
+                let first = sample * from_strides[0] + (ky.start * w + kx.start) * from_strides[1];
                 // SAFETY: this pixel belongs to this task alone.
-                let y = unsafe {
-                    to.part(sample * to_strides[0] + (oy * ow + ox) * to_strides[1], shape.channels).as_mut_ptr()
-                };
-                for c in (0..shape.channels).step_by(LANES) {
-                    let n = LANES.min(shape.channels - c);
+                let y =
+                    unsafe { to.part(sample * to_strides[0] + (oy * ow + ox) * to_strides[1], channels).as_mut_ptr() };
+                for c in (0..channels).step_by(LANES) {
+                    let n = LANES.min(channels - c);
                     let mut sum = s.zero();
                     for r in 0..ky.len() {
                         for k in 0..kx.len() {
@@ -94,34 +166,33 @@ impl Kernel for Forward<'_> {
     }
 }
 
-struct Backward<'a> {
-    job: &'a Job<'a>,
+struct Backward<'a, W> {
+    job: &'a Job<'a, W>,
     rows: Range<usize>,
 }
 
-impl Kernel for Backward<'_> {
+impl<W: Windows> Kernel for Backward<'_, W> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Job { shape, count_padding, from, from_strides, ref to, to_strides } = *self.job;
-        let ([h, w], [oh, ow], window) = (shape.input, shape.output(), shape.window);
+        let Job { windows, from, from_strides, ref to, to_strides } = *self.job;
+        let ([h, w], [_, ow], channels) = windows.sizes();
         for row in self.rows {
             let (sample, iy) = (row / h, row % h);
-            let oys = window.meeting(0, iy, oh);
+            let oys = windows.meeting(0, iy);
             let mut oxs = 0..0;
             for ix in 0..w {
-                window.move_on(1, ix, ow, &mut oxs);
+                windows.move_on(1, ix, &mut oxs);
                 // SAFETY: this pixel belongs to this task alone.
-                let dx = unsafe {
-                    to.part(sample * to_strides[0] + (iy * w + ix) * to_strides[1], shape.channels).as_mut_ptr()
-                };
-                for c in (0..shape.channels).step_by(LANES) {
-                    let n = LANES.min(shape.channels - c);
+                let dx =
+                    unsafe { to.part(sample * to_strides[0] + (iy * w + ix) * to_strides[1], channels).as_mut_ptr() };
+                for c in (0..channels).step_by(LANES) {
+                    let n = LANES.min(channels - c);
                     let mut sum = s.zero();
                     for oy in oys.clone() {
-                        let rows = span(shape, count_padding, 0, oy);
+                        let rows = windows.count(0, oy);
                         for ox in oxs.clone() {
-                            let count = s.splat((rows * span(shape, count_padding, 1, ox)).max(1) as f32);
+                            let count = s.splat((rows * windows.count(1, ox)).max(1) as f32);
                             let offset = sample * from_strides[0] + (oy * ow + ox) * from_strides[1] + c;
                             // SAFETY: an output pixel; n channels are left at c.
                             sum = s.add(sum, s.div(unsafe { load_part(s, from.add(offset), n) }, count));

@@ -1,6 +1,6 @@
 //! The definitions, on `[n, channels, height, width]`.
 
-use super::extents;
+use super::{AdaptiveShape, extents};
 use crate::geometry::PoolShape;
 use crate::real::Real;
 
@@ -80,5 +80,35 @@ pub fn average_pool_backward_reference<T: Real>(
     windows(shape, n, |o, taps| {
         let share = dy[o] / T::from_f64(divisor(shape, count_padding, o).max(1) as f64);
         taps.for_each(|(_, i)| dx[i] += share);
+    });
+}
+
+/// For each output element of each plane: its index, and the input indices of its part.
+fn parts(shape: &AdaptiveShape, n: usize, mut body: impl FnMut(usize, Vec<usize>)) {
+    let ([h, w], [oh, ow]) = (shape.input, shape.output);
+    for plane in 0..n * shape.channels {
+        for oy in 0..oh {
+            for ox in 0..ow {
+                let pixels = shape.taps(0, oy).flat_map(|y| shape.taps(1, ox).map(move |x| (plane * h + y) * w + x));
+                body((plane * oh + oy) * ow + ox, pixels.collect());
+            }
+        }
+    }
+}
+
+/// The mean of each part of the picture.
+pub fn adaptive_average_pool_reference<T: Real>(shape: &AdaptiveShape, n: usize, x: &[T], y: &mut [T]) {
+    parts(shape, n, |o, pixels| {
+        let sum: T = pixels.iter().map(|&i| x[i]).sum();
+        y[o] = sum / T::from_f64(pixels.len() as f64);
+    });
+}
+
+/// The gradient of [`adaptive_average_pool_reference`].
+pub fn adaptive_average_pool_backward_reference<T: Real>(shape: &AdaptiveShape, n: usize, dy: &[T], dx: &mut [T]) {
+    dx.fill(T::ZERO);
+    parts(shape, n, |o, pixels| {
+        let share = dy[o] / T::from_f64(pixels.len() as f64);
+        pixels.iter().for_each(|&i| dx[i] += share);
     });
 }

@@ -11,6 +11,7 @@ use crate::tensor::Tensors;
 pub fn inference(net: &Resolved) -> Result<Graph> {
     let Lowered { mut graph, outputs, .. } = lower(net, false)?;
     graph.results = vec![outputs[0].0];
+    graph.keep_needed();
     graph.forward_nodes = graph.nodes.len();
     Ok(graph)
 }

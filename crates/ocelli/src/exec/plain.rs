@@ -9,6 +9,7 @@ use crate::graph::{Activation, Graph, LossKind, Node, Op, Pool, Type, ValueId, c
 use crate::plan::Feed;
 use ocelli_kernels::elementwise::Extent;
 use ocelli_kernels::layout::{self, PadShape};
+use ocelli_kernels::pooling::AdaptiveShape;
 use ocelli_kernels::real::Real;
 use ocelli_kernels::update::{Rule, Step, update_reference};
 use ocelli_kernels::{conv, dropout, elementwise, linear, loss, lrn, norm, pooling, softmax};
@@ -247,6 +248,10 @@ fn compute<T: Real>(
         Err(_) => Extent { samples: n, pixels: 1, channels: ty.per_picture() },
     };
     let zip = |f: &dyn Fn(T, T) -> T| x[0].iter().zip(x[1]).map(|(&a, &b)| f(a, b)).collect::<Vec<T>>();
+    let adaptive = |wide: &Type, pooled: &Type| -> Result<AdaptiveShape> {
+        let ((channels, input), (_, output)) = (wide.as_maps()?, pooled.as_maps()?);
+        Ok(AdaptiveShape { input, output, channels })
+    };
     let pool_shape = |pool: &Pool, wide: &Type| wide.as_maps().map(|(channels, size)| pool.shape(channels, size));
     let one = |numbers: Vec<T>| Ok(vec![Made::Numbers(numbers)]);
     let many = |lists: Vec<Vec<T>>| Ok(lists.into_iter().map(Made::Numbers).collect());
@@ -309,6 +314,16 @@ fn compute<T: Real>(
             let mut dx = zeros(0);
             let shape = pool_shape(pool, output_ty(0))?;
             pooling::average_pool_backward_reference(&shape, pool.count_include_pad, n, x[0], &mut dx);
+            one(dx)
+        }
+        Op::AdaptiveAvgPool(_) => {
+            let mut y = zeros(0);
+            pooling::adaptive_average_pool_reference(&adaptive(input_ty(0), output_ty(0))?, n, x[0], &mut y);
+            one(y)
+        }
+        Op::AdaptiveAvgPoolBackward { .. } => {
+            let mut dx = zeros(0);
+            pooling::adaptive_average_pool_backward_reference(&adaptive(output_ty(0), input_ty(0))?, n, x[0], &mut dx);
             one(dx)
         }
         Op::Activate(activation) => one(activated(Some(*activation), x[0].to_vec())),

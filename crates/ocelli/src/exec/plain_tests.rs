@@ -79,6 +79,13 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "adaptive_avg_pool",
+        &[
+            r#"{ type = "adaptive_avg_pool", size = 2 }"#,
+            r#"{ type = "conv", filters = 3, kernel = 2 }, { type = "adaptive_avg_pool", size = [3, 7] }"#,
+        ],
+    ),
+    (
         "global_avg_pool",
         &[
             r#"{ type = "global_avg_pool" }"#,
@@ -446,4 +453,14 @@ fn gradients_of_batch_norm_in_evaluation_are_central_differences() {
     for layers in CASES.iter().find(|(kind, _)| *kind == "batch_norm").unwrap().1 {
         check(layers, &net(layers), &entropy(), false);
     }
+}
+
+#[test]
+fn inference_leaves_out_what_only_training_has() {
+    let net = resolved(BLOCKS_AND_OUTPUTS);
+    let side = net.layers.iter().position(|layer| layer.name == "side").unwrap();
+    assert!(net.layers.iter().enumerate().all(|(i, layer)| layer.training_only == (i == side)));
+    let graph = build::inference(&net).unwrap();
+    let computed: Vec<usize> = graph.nodes.iter().filter_map(|node| node.layer).collect();
+    assert!(!computed.contains(&side) && computed.contains(&(net.layers.len() - 1)), "{computed:?}");
 }

@@ -126,6 +126,10 @@ fn rule(graph: &mut Graph, node: &Node, dy: ValueId, need: &dyn Fn(usize) -> boo
             let input = maps(graph, x)?.1;
             one(graph, Op::AvgPoolBackward { pool, input }, &[dy])
         }
+        Op::AdaptiveAvgPool(_) => {
+            let input = maps(graph, x)?.1;
+            one(graph, Op::AdaptiveAvgPoolBackward { input }, &[dy])
+        }
         &Op::Activate(activation) => activate(graph, activation, dy, x, y),
         Op::BatchNorm { relu: false, .. } => {
             let inputs = [dy, x, node.inputs[1], node.outputs[1], node.outputs[3]];

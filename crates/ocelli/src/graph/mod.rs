@@ -192,6 +192,21 @@ impl Graph {
         Ok(outputs)
     }
 
+    /// Drops the operations of a forward pass that no result depends on, like branches that only training has.
+    pub fn keep_needed(&mut self) {
+        let mut needed = vec![false; self.values.len()];
+        self.results.iter().for_each(|v| needed[v.index()] = true);
+        let kept = |node: &Node, needed: &[bool]| {
+            matches!(node.op, Op::Pictures(_)) || node.outputs.iter().any(|v| needed[v.index()])
+        };
+        for node in self.nodes.iter().rev() {
+            if kept(node, &needed) {
+                node.inputs.iter().for_each(|v| needed[v.index()] = true);
+            }
+        }
+        self.nodes.retain(|node| kept(node, &needed));
+    }
+
     /// Type of a value.
     pub fn ty(&self, value: ValueId) -> &Type {
         &self.values[value.index()].ty

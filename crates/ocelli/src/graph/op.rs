@@ -128,6 +128,13 @@ pub enum Op {
         /// Input rows and columns.
         input: [usize; 2],
     },
+    /// `(x) → y`: the mean of each of so many parts of the rows and columns, as PyTorch's adaptive pooling.
+    AdaptiveAvgPool([usize; 2]),
+    /// `(dy) → dx`
+    AdaptiveAvgPoolBackward {
+        /// Input rows and columns.
+        input: [usize; 2],
+    },
     /// `(x) → y`
     Activate(Activation),
     /// `(dy, y or x) → dx`, see [`Activation::saves_output`].
@@ -293,7 +300,10 @@ impl Op {
                 let (c, size) = input(0)?.as_maps()?;
                 vec![Type::maps(c, pool.output(size)?)]
             }
-            Op::MaxPoolBackward { input: size, .. } | Op::AvgPoolBackward { input: size, .. } => {
+            Op::AdaptiveAvgPool(size) => vec![Type::maps(input(0)?.as_maps()?.0, *size)],
+            Op::MaxPoolBackward { input: size, .. }
+            | Op::AvgPoolBackward { input: size, .. }
+            | Op::AdaptiveAvgPoolBackward { input: size } => {
                 vec![Type::maps(input(0)?.as_maps()?.0, *size)]
             }
             Op::BatchNorm { .. } => {

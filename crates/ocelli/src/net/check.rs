@@ -30,7 +30,7 @@ impl Resolved {
                 // A row of values has no place in the picture.
                 match (field, shape.size()) {
                     (Some(field), Some(size)) => {
-                        let own = layer.kind.window(size).map_or(field, |window| field.through(&window));
+                        let own = layer.kind.field(size).map_or(field, |window| field.through(&window));
                         union = Some(union.map_or(own, |other| other.union(&own)));
                     }
                     _ => whole = true,

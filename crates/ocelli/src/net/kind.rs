@@ -83,6 +83,10 @@ pub trait LayerKind: Text + fmt::Debug + Send + Sync {
     fn window(&self, _size: [usize; 2]) -> Option<Window> {
         None
     }
+    /// The window that an output value sees; of windows that differ, the largest, with their smallest step.
+    fn field(&self, size: [usize; 2]) -> Option<Window> {
+        self.window(size)
+    }
     /// Whether each output value depends on the whole input.
     fn sees_everything(&self) -> bool {
         false
@@ -184,6 +188,7 @@ pub const KINDS: &[Kind] = &[
     kind::<layers::Pad>(),
     kind::<layers::MaxPool>(),
     kind::<layers::AvgPool>(),
+    kind::<layers::AdaptiveAvgPool>(),
     kind::<layers::GlobalAvgPool>(),
     kind::<layers::Linear>(),
     kind::<layers::Flatten>(),

@@ -90,6 +90,8 @@ pub struct BlockUse {
     pub block: String,
     /// How many times, one after the other, as NAME.0, NAME.1, …; without it once, as NAME.
     pub repeat: Option<usize>,
+    /// The number of the first where not 0, for a row that begins with another block: NAME.1, NAME.2, ….
+    pub first: usize,
     /// Values for the block's `$parameters`.
     pub parameters: toml::Table,
 }
@@ -214,6 +216,6 @@ mod pages {
     }
     pages! {
         conv pad max_pool avg_pool global_avg_pool linear flatten dropout relu leaky_relu relu6 sigmoid tanh gelu hard_swish
-        batch_norm lrn add multiply concat softmax
+        batch_norm lrn add multiply concat softmax adaptive_avg_pool
     }
 }

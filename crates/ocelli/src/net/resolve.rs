@@ -38,6 +38,8 @@ pub struct ResolvedLayer {
     pub shape: Shape,
     /// Its parameters and running statistics.
     pub parameters: Vec<Parameter>,
+    /// Whether only outputs that are for training only depend on it.
+    pub training_only: bool,
 }
 
 /// Where a layer's input comes from.
@@ -168,6 +170,13 @@ pub(super) fn resolve(net: &Net, classes: Option<usize>, input: Option<[usize; 3
     for output in &outputs {
         start_scores_small(output.layer, &mut layers, &default_start);
     }
+    let mut needed: Vec<usize> = outputs.iter().filter(|output| !output.training_only).map(|o| o.layer).collect();
+    while let Some(layer) = needed.pop() {
+        if std::mem::take(&mut layers[layer].training_only) {
+            let sources = layers[layer].inputs.iter();
+            needed.extend(sources.filter_map(|source| if let Source::Layer(i) = source { Some(*i) } else { None }));
+        }
+    }
     let mut resolved = Resolved { name: net.name.clone(), input, classes: 0, layers, outputs };
     resolved.classes = resolved.layers[resolved.main_output().layer].shape.len();
     Ok(resolved)
@@ -237,7 +246,15 @@ fn resolve_layer(
         .into_iter()
         .map(|rule| parameter(&layer.name, rule, &layer.settings))
         .collect::<Result<Vec<Parameter>>>()?;
-    Ok(ResolvedLayer { name: layer.name, kind, inputs: layer.inputs, input_shapes, shape, parameters })
+    Ok(ResolvedLayer {
+        name: layer.name,
+        kind,
+        inputs: layer.inputs,
+        input_shapes,
+        shape,
+        parameters,
+        training_only: true,
+    })
 }
 
 /// The product of sizes, if it is at most [`MAX_VALUES`].

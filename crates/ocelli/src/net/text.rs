@@ -140,11 +140,21 @@ fn block_use(mut table: Table) -> Result<BlockUse> {
             _ => return Err(Error::new(format!("repeat = {n} is not a number of times")).advice("Use 1 or more.")),
         },
     };
+    let first = match take::<i64>(&mut table, "first")? {
+        None => 0,
+        Some(n) => match usize::try_from(n) {
+            Ok(n) if n <= MAX_SIZE && repeat.is_some() => n,
+            _ => {
+                return Err(Error::new(format!("first = {n} is not the number of the first of several blocks"))
+                    .advice("Use a number from 0 up, together with `repeat`."));
+            }
+        },
+    };
     if table.contains_key("input") {
         return Err(Error::new("a block's parameter cannot be called input")
             .advice("Use another name; $input is the block's input."));
     }
-    Ok(BlockUse { block, repeat, parameters: table })
+    Ok(BlockUse { block, repeat, first, parameters: table })
 }
 
 /// Takes a key out of a table.
@@ -221,6 +231,9 @@ fn layer_table(layer: &Layer) -> Table {
             if let Some(repeat) = block.repeat {
                 table.insert("repeat".into(), Value::Integer(i64::try_from(repeat).unwrap_or(i64::MAX)));
             }
+            if block.first > 0 {
+                table.insert("first".into(), Value::Integer(i64::try_from(block.first).unwrap_or(i64::MAX)));
+            }
             (BLOCK, table)
         }
     };
@@ -251,7 +264,7 @@ fn insert_table<T: serde::Serialize>(table: &mut Table, key: &str, value: Option
 /// A layer on one line, its keys in the order of the documentation.
 fn inline(table: &Table) -> String {
     let own = match table.get("type").and_then(Value::as_str) {
-        Some(BLOCK) => &["use", "repeat"],
+        Some(BLOCK) => &["use", "repeat", "first"],
         Some(name) => Kind::find(name).map_or(&[][..], |kind| (kind.keys)()),
         None => &[],
     };

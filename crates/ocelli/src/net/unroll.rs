@@ -204,7 +204,7 @@ impl Unroller<'_> {
             .collect::<Result<_>>()?;
         inside.push(block.block.clone());
         let mut before = input.clone();
-        for i in 0..block.repeat.unwrap_or(1) {
+        for i in block.first..block.first + block.repeat.unwrap_or(1) {
             let scope = if block.repeat.is_some() { format!("{name}.{i}") } else { name.to_owned() };
             before = self.expand(&layers, &scope, &before, inside)?;
             let end = before.index().filter(|_| !layers.is_empty()).ok_or_else(|| {

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::exec::{self, Device, Loss, Optimizer, TrainOptions};
 use crate::net::{Parameter, Resolved, ResolvedLayer, Role, Source};
 use crate::shape::{Formula, ReceptiveField, Shape};
+use crate::words::count;
 use ocelli_kernels::geometry::Window;
 use serde_json::{Value, json};
 
@@ -27,11 +28,11 @@ pub struct Summary {
     pub layers: Vec<Row>,
     /// Values that training learns.
     pub parameters: u64,
-    /// Multiply-adds, counted as direct convolution.
+    /// Multiply-adds of an inference, counted as direct convolution.
     pub macs: u64,
-    /// Connections as LeCun counts them: inputs and biases to outputs.
+    /// Connections as LeCun counts them: inputs and biases to outputs; of an inference.
     pub connections: u64,
-    /// Bytes of all layers' outputs.
+    /// Bytes of all layers' outputs in an inference.
     pub activation_bytes: u64,
     /// Memory of a batch.
     pub memory: Memory,
@@ -105,17 +106,34 @@ impl Summary {
     pub fn new(net: &Resolved, batch: usize, device: &Device) -> Result<Summary> {
         let fields = net.receptive_fields();
         let layers: Vec<Row> = (0..net.layers.len()).map(|i| row(net, i, fields[i])).collect();
-        let sum = |number: fn(&Row) -> u64| layers.iter().map(number).fold(0, u64::saturating_add);
+        let sum =
+            |rows: &[&Row], number: fn(&Row) -> u64| rows.iter().map(|row| number(row)).fold(0, u64::saturating_add);
+        let only = |training: bool| -> Vec<&Row> {
+            let rows = layers.iter().zip(&net.layers);
+            rows.filter(|(_, layer)| layer.training_only == training).map(|(row, _)| row).collect()
+        };
+        let (used, extra) = (only(false), only(true));
+        let mut notes = net.notes();
+        if let (Some(first), Some(last)) = (extra.first(), extra.last()) {
+            let (parameters, macs) = (sum(&extra, |row| row.parameters), sum(&extra, |row| row.macs));
+            notes.push(format!(
+                "{} to {} are for training only: {} of the parameters, and {} MACs on top of those below",
+                first.name,
+                last.name,
+                count(parameters),
+                count(macs),
+            ));
+        }
         Ok(Summary {
             name: net.name.clone(),
             input: net.input,
             batch,
             parameters: net.parameter_count(),
-            macs: sum(|row| row.macs),
-            connections: sum(|row| row.connections),
-            activation_bytes: sum(|row| row.activation_bytes),
+            macs: sum(&used, |row| row.macs),
+            connections: sum(&used, |row| row.connections),
+            activation_bytes: sum(&used, |row| row.activation_bytes),
             memory: Memory::of(net, batch, device)?,
-            notes: net.notes(),
+            notes,
             layers,
         })
     }

@@ -57,6 +57,8 @@ impl Lower<'_, '_> {
             Op::MaxPoolBackward { pool, .. } => self.max_pool_backward(*pool),
             Op::AvgPool(pool) => self.avg_pool(*pool, false),
             Op::AvgPoolBackward { pool, .. } => self.avg_pool(*pool, true),
+            Op::AdaptiveAvgPool(_) => self.adaptive_avg_pool(false),
+            Op::AdaptiveAvgPoolBackward { .. } => self.adaptive_avg_pool(true),
             Op::Activate(activation) => self.activate(*activation),
             Op::ActivateBackward(activation) => self.activate_backward(*activation),
             Op::BatchNorm { eps, relu } => self.batch_norm(*eps, *relu),

@@ -7,7 +7,7 @@ use crate::graph::{Activation, Border, Pool, is_channel_factor};
 use crate::plan::{Io, Run};
 use ocelli_kernels::elementwise::{self, View, ViewMut};
 use ocelli_kernels::layout::{self, PadShape};
-use ocelli_kernels::pooling;
+use ocelli_kernels::pooling::{self, AdaptiveShape};
 
 impl Lower<'_, '_> {
     /// `() → pictures`: channels-first pictures of the feed to channels-last.
@@ -108,6 +108,19 @@ impl Lower<'_, '_> {
             let (x, y) = (View::dense(io.read(0)), ViewMut::dense(io.write(0)));
             let kernel = if backward { pooling::average_pool_backward } else { pooling::average_pool };
             kernel(run.cpu, &shape, pool.count_include_pad, run.n, x, y);
+        };
+        self.step(if backward { "average pool gradient" } else { "average pool" }, &[x], &[y], Box::new(body))
+    }
+
+    /// `(x) → y` or `(dy) → dx`
+    pub fn adaptive_avg_pool(&mut self, backward: bool) -> Result<()> {
+        let (from, to) = (self.ty(self.node.inputs[0]).as_maps()?, self.ty(self.node.outputs[0]).as_maps()?);
+        let ((channels, input), (_, output)) = if backward { (to, from) } else { (from, to) };
+        let shape = AdaptiveShape { input, output, channels };
+        let (x, y) = (self.input(0), self.output(0));
+        let kernel = if backward { pooling::adaptive_average_pool_backward } else { pooling::adaptive_average_pool };
+        let body = move |run: &Run, io: &mut Io| {
+            kernel(run.cpu, &shape, run.n, View::dense(io.read(0)), ViewMut::dense(io.write(0)));
         };
         self.step(if backward { "average pool gradient" } else { "average pool" }, &[x], &[y], Box::new(body))
     }

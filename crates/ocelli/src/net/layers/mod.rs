@@ -1,6 +1,7 @@
 //! The layer kinds, one file each (the activations without numbers share one).
 
 mod activation;
+mod adaptive_avg_pool;
 mod add;
 mod avg_pool;
 mod batch_norm;
@@ -18,6 +19,7 @@ mod pad;
 mod softmax;
 
 pub use activation::{Gelu, HardSwish, Relu, Relu6, Sigmoid, Tanh};
+pub use adaptive_avg_pool::AdaptiveAvgPool;
 pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use batch_norm::BatchNorm;

@@ -257,6 +257,7 @@ fn blocks_are_strict() {
             .starts_with("b.toml: block1: conv1: `filters`: ")
     );
     assert!(refused(r#"{ type = "block", use = "tail", filters = 4, repeat = 0 }"#, RESIDUAL).contains("repeat = 0"));
+    assert!(refused(r#"{ type = "block", use = "tail", filters = 4, first = 1 }"#, RESIDUAL).contains("first = 1"));
     assert!(refused(r#"{ type = "block", use = "a" }"#, "[blocks.a]\nlayers = []").contains("has no layers"));
     let recursive = "[blocks.a]\nlayers = [{ type = \"block\", use = \"b\" }]\n[blocks.b]\nlayers = [{ type = \"block\", use = \"a\" }]";
     assert!(refused(r#"{ type = "block", use = "a" }"#, recursive).contains("is nested in itself"));

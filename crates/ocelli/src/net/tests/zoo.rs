@@ -8,9 +8,10 @@ fn zoo(name: &str) -> Resolved {
     Net::zoo(name).unwrap().resolve(classes, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Multiply-adds of one picture.
+/// Multiply-adds of one picture, without what only training computes.
 fn macs(net: &Resolved) -> u64 {
-    net.layers.iter().map(|layer| layer.kind.macs(&layer.input_shapes, layer.shape)).sum()
+    let layers = net.layers.iter().filter(|layer| !layer.training_only);
+    layers.map(|layer| layer.kind.macs(&layer.input_shapes, layer.shape)).sum()
 }
 
 /// `name: shape` of the layers of these types.
@@ -107,20 +108,88 @@ fn alexnets_layers_have_the_parameters_and_multiply_adds_of_the_table() {
 
 #[test]
 fn torchvisions_state_dicts_load_by_name() {
-    let files = [
-        ("vgg16", include_str!("../../../../../tests/golden/torchvision/vgg16.txt")),
-        ("resnet18", include_str!("../../../../../tests/golden/torchvision/resnet18.txt")),
-        ("mobilenet_v2", include_str!("../../../../../tests/golden/torchvision/mobilenet_v2.txt")),
-    ];
-    for (name, text) in files {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/torchvision");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "txt") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
         let net = zoo(name);
         let mut ours = vec![format!("parameters {} macs {}", net.parameter_count(), macs(&net))];
         ours.extend(net.parameters().map(|p| {
             let dims: Vec<String> = p.dims.iter().map(usize::to_string).collect();
             format!("{} {}", p.name, dims.join("x"))
         }));
-        assert_eq!(ours, text.lines().collect::<Vec<_>>(), "{name}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (ours, theirs) in ours.iter().zip(text.lines()) {
+            assert_eq!(ours, theirs, "{name}");
+        }
+        assert_eq!(ours.len(), text.lines().count(), "{name}");
+        files += 1;
     }
+    assert_eq!(files, 17);
+}
+
+#[test]
+fn caffenet_and_zfnet_have_alexnets_sizes_and_their_own_parameters() {
+    let caffenet = zoo("caffenet");
+    assert_eq!((caffenet.parameter_count(), macs(&caffenet)), (60_965_224, 724_406_816));
+    let zfnet = zoo("zfnet");
+    assert_eq!(zfnet.parameter_count(), 62_357_608);
+    assert_eq!(
+        drawn(&zfnet, &["conv", "max_pool"]),
+        [
+            "conv1: 110x110x96",
+            "pool1: 55x55x96",
+            "conv2: 26x26x256",
+            "pool2: 13x13x256",
+            "conv3: 13x13x384",
+            "conv4: 13x13x384",
+            "conv5: 13x13x256",
+            "pool5: 6x6x256"
+        ]
+    );
+    assert_eq!(macs(&zfnet), 1_168_032_896);
+}
+
+#[test]
+fn googlenet_has_the_sizes_and_multiply_adds_of_its_paper() {
+    let net = zoo("googlenet");
+    let extra: usize =
+        net.layers.iter().filter(|l| l.training_only).flat_map(|l| &l.parameters).map(Parameter::len).sum();
+    assert_eq!((net.parameter_count(), extra), (13_378_280, 6_379_728));
+    let shapes: Vec<String> =
+        drawn(&net, &["max_pool", "concat"]).into_iter().filter(|line| !line.contains("branch")).collect();
+    assert_eq!(
+        shapes,
+        [
+            "pool1: 56x56x64",
+            "pool2: 28x28x192",
+            "inception3a.concat1: 28x28x256",
+            "inception3b.concat1: 28x28x480",
+            "pool3: 14x14x480",
+            "inception4a.concat1: 14x14x512",
+            "inception4b.concat1: 14x14x512",
+            "inception4c.concat1: 14x14x512",
+            "inception4d.concat1: 14x14x528",
+            "inception4e.concat1: 14x14x832",
+            "pool4: 7x7x832",
+            "inception5a.concat1: 7x7x832",
+            "inception5b.concat1: 7x7x1024",
+        ]
+    );
+    // Table 1 of the paper, in millions, for the two 5x5-branched modules of the first stage.
+    let module = |name: &str| -> u64 {
+        let layers = net.layers.iter().filter(|layer| layer.name.starts_with(name));
+        layers.map(|layer| layer.kind.macs(&layer.input_shapes, layer.shape)).sum()
+    };
+    assert_eq!((module("inception3a") + 500_000) / 1_000_000, 128);
+    assert_eq!((module("inception3b") + 500_000) / 1_000_000, 304);
+    let outputs: Vec<(&str, f32, bool)> =
+        net.outputs.iter().map(|o| (o.name.as_str(), o.loss_weight, o.training_only)).collect();
+    assert_eq!(outputs, [("output", 1.0, false), ("aux1", 0.3, true), ("aux2", 0.3, true)]);
 }
 
 #[test]
