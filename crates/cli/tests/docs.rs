@@ -135,10 +135,20 @@ fn the_lectures_numbers_are_what_the_commands_print() {
     assert!(run(&page) >= 15);
 }
 
+/// Runs every page of a folder; hands back how many pages and commands there were.
+fn run_all(folder: &str) -> (usize, usize) {
+    let pages: Vec<PathBuf> = fs::read_dir(root().join(folder)).unwrap().map(|page| page.unwrap().path()).collect();
+    (pages.len(), pages.iter().map(|page| run(page)).sum())
+}
+
 #[test]
 fn every_page_of_a_command_runs() {
-    let pages: Vec<PathBuf> =
-        fs::read_dir(root().join("docs/commands")).unwrap().map(|page| page.unwrap().path()).collect();
-    let ran: usize = pages.iter().map(|page| run(page)).sum();
-    assert!(pages.len() >= 8 && ran >= pages.len(), "{ran} commands on {} pages", pages.len());
+    let (pages, ran) = run_all("docs/commands");
+    assert!(pages >= 8 && ran >= pages, "{ran} commands on {pages} pages");
+}
+
+#[test]
+fn every_network_has_a_page_with_its_table() {
+    let (pages, ran) = run_all("docs/networks");
+    assert!(pages >= 9 && ran == ocelli::net::Net::zoo_names().count(), "{ran} tables on {pages} pages");
 }

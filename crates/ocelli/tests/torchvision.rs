@@ -52,7 +52,7 @@ fn outputs_are_torchvisions_with_the_same_weights() {
         let tensors: Tensors =
             net.parameters().map(|p| (p.name.clone(), Tensor::new(p.dims.clone(), drawn(&p.name, &p.dims)))).collect();
         let picture = drawn("input", &[1, 3, size, size]);
-        let found = Inference::new(&net, &tensors, &Device::cpu(2), 1).unwrap().logits(&picture, 1).unwrap();
+        let found = Inference::new(&net, tensors, &Device::cpu(2), 1).unwrap().logits(&picture, 1).unwrap();
         let off = deviation(&found, &right);
         assert!(off < 1e-4, "{name}, {output}: off by {off:e} of their RMS\n{found:?}\n{right:?}");
         if off > worst.0 {

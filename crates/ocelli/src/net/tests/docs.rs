@@ -4,8 +4,12 @@ use super::*;
 use std::path::PathBuf;
 
 fn page(name: &str) -> String {
+    page_of("layers", name)
+}
+
+fn page_of(folder: &str, name: &str) -> String {
     let path: PathBuf =
-        [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", "layers", &format!("{name}.md")].iter().collect();
+        [env!("CARGO_MANIFEST_DIR"), "..", "..", "docs", folder, &format!("{name}.md")].iter().collect();
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -33,4 +37,19 @@ fn every_layer_kind_has_a_page_with_its_keys_and_a_sample_that_works() {
     }
     let block = page("block");
     Net::from_toml(code(&block, "```toml net"), "block.md").and_then(|net| net.resolve(Some(10), None)).unwrap();
+}
+
+#[test]
+fn every_network_is_in_the_list_with_its_parameters_and_on_the_page_that_the_list_links() {
+    let contents = page_of("networks", "README");
+    for name in Net::zoo_names() {
+        let row = contents.lines().find(|line| line.starts_with("| ") && line.contains(&format!("`{name}`")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the list"));
+        let net = Net::zoo(name).unwrap();
+        let parameters = net.resolve(net.classes.or(Some(10)), None).unwrap().parameter_count();
+        assert!(row.contains(&crate::words::count(parameters)), "{name}: {parameters} parameters, {row}");
+        let (_, link) = row.rsplit_once('(').unwrap();
+        let page = page_of("networks", link.split_once(".md)").unwrap().0);
+        assert!(page.contains(&format!("\nocelli summary {name}\n")), "{name} is not on {link}");
+    }
 }
