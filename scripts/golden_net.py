@@ -42,7 +42,13 @@ def padded(x, around, **mode):
 def conv(layer, x, get, _):
     kernel, stride, dilation = pair(layer["kernel"]), pair(layer.get("stride", 1)), pair(layer.get("dilation", 1))
     groups = layer.get("groups", 1)
-    weight = get("weight", (layer["filters"], x.shape[1] // groups, *kernel))
+    if "maps" in layer:
+        pairs = [(f, m) for f, maps in enumerate(layer["maps"]) for m in maps]
+        compact = get("weight", (len(pairs), *kernel))
+        weight = torch.zeros(layer["filters"], x.shape[1], *kernel, dtype=x.dtype)
+        weight = weight.index_put(tuple(torch.tensor(p) for p in zip(*pairs)), compact)
+    else:
+        weight = get("weight", (layer["filters"], x.shape[1] // groups, *kernel))
     bias = get("bias", (layer["filters"],)) if layer.get("bias", True) else None
     around = padding(layer, x.shape[2:], kernel, stride, dilation)
     y = F.conv2d(padded(x, around), weight, bias, stride, 0, dilation, groups)
@@ -88,9 +94,23 @@ def batch_norm(layer, x, get, training):
 
 
 def lrn(layer, x, get, _):
+    if layer.get("groups", 1) > 1:
+        part = {**layer, "groups": 1}
+        return torch.cat([lrn(part, x, get, _) for x in x.chunk(layer["groups"], 1)], 1)
     size = layer.get("size", 5)
     alpha = layer.get("alpha", 1e-4) * (1 if layer.get("divide_by_size", True) else size)
     return F.local_response_norm(x, size, alpha, layer.get("beta", 0.75), layer.get("k", 1.0))
+
+
+def subsample(layer, x, get, _):
+    kernel, channels = pair(layer["kernel"]), (x.shape[1],)
+    sums = F.avg_pool2d(x, kernel, divisor_override=1)
+    return sums * get("weight", channels)[:, None, None] + get("bias", channels)[:, None, None]
+
+
+def radial(layer, x, get, _):
+    x = x.flatten(1)
+    return -torch.cdist(x, get("weight", (layer["units"], x.shape[1])), compute_mode="donot_use_mm_for_euclid_dist") ** 2
 
 
 def pad(layer, x, get, _):
@@ -101,7 +121,9 @@ def pad(layer, x, get, _):
 
 KINDS = {
     "conv": conv, "max_pool": max_pool, "avg_pool": avg_pool, "linear": linear, "batch_norm": batch_norm, "lrn": lrn,
-    "pad": pad,
+    "pad": pad, "subsample": subsample, "radial": radial,
+    "bias": lambda layer, x, get, _: x + get("bias", tuple(x.shape[1:])),
+    "scaled_tanh": lambda layer, x, *_: layer.get("amplitude", 1.7159) * torch.tanh(layer.get("slope", 2 / 3) * x),
     "adaptive_avg_pool": lambda layer, x, *_: F.adaptive_avg_pool2d(x, pair(layer["size"])),
     "global_avg_pool": lambda layer, x, *_: x.mean((2, 3), keepdim=True),
     "flatten": lambda layer, x, *_: x.flatten(1),

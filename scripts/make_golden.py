@@ -52,6 +52,13 @@ def single(value):
 # name: (input [batch, channels, height, width], layers). Names with "_train" run batch norm on the batch's statistics.
 LAYERS = {
     "conv": ([2, 3, 7, 6], '{ type = "conv", filters = 5, kernel = 3 }'),
+    "bias": ([2, 3, 4, 5], '{ type = "bias" }'),
+    "bias_of_features": ([3, 2, 3, 1], '{ type = "linear", units = 7 },\n{ type = "bias" }'),
+    "conv_maps": ([2, 4, 7, 6], '{ type = "conv", filters = 5, kernel = 3, maps = [[0], [1, 2, 3], [0, 3], [2], [0, 1, 2, 3]] }'),
+    "radial": ([3, 2, 4, 4], '{ type = "radial", units = 6 }'),
+    "scaled_tanh": ([2, 3, 4, 5], '{ type = "scaled_tanh" }'),
+    "subsample": ([2, 5, 7, 6], '{ type = "subsample", kernel = 2 }'),
+    "lrn_groups": ([2, 12, 4, 3], '{ type = "lrn", size = 5, alpha = 0.3, k = 2, groups = 2 }'),
     "conv_no_bias": ([2, 3, 6, 6], '{ type = "conv", filters = 4, kernel = 3, bias = false }'),
     "conv_1x1": ([2, 20, 5, 5], '{ type = "conv", filters = 33, kernel = 1 }'),
     "conv_1x1_stride": ([2, 5, 7, 6], '{ type = "conv", filters = 4, kernel = 1, stride = 2 }'),

@@ -19,6 +19,7 @@
 pub mod arena;
 pub mod conv;
 pub mod dropout;
+pub mod early;
 pub mod elementwise;
 pub mod geometry;
 mod isa;

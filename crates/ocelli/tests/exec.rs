@@ -117,6 +117,32 @@ fn exact_leaves_winograd_out() {
 }
 
 #[test]
+fn cpu_and_interpreter_agree_on_the_layers_of_1989_and_1998() {
+    let net = resolved(
+        r#"{ type = "conv", filters = 4, kernel = 3, maps = [[0], [0, 2], [1], [0, 1, 2]], bias = false },
+           { type = "bias" },
+           { type = "scaled_tanh" },
+           { type = "subsample", kernel = 2 },
+           { type = "conv", filters = 4, kernel = 2, maps = [[0], [3], [1], [0, 1, 2, 3]] },
+           { type = "subsample", kernel = [1, 2] },
+           { type = "lrn", size = 3, alpha = 0.1, groups = 2 },
+           { type = "linear", units = 5 },
+           { type = "bias" },
+           { type = "radial", units = "classes" },"#,
+    );
+    compare(&net, true);
+    compare(&net, false);
+    // Inference keeps the weights in their places across runs; they have to follow the parameters.
+    let mut inference = Inference::new(&net, parameters(&net), &Device::cpu(2), 2).unwrap();
+    let images = noise(5 * 297, 1);
+    let plain = Inference::new(&net, parameters(&net), &Device::plain(), 2).unwrap().logits(&images, 5).unwrap();
+    for _ in 0..2 {
+        let found = inference.logits(&images, 5).unwrap();
+        assert_close("logits", &Tensor::new([20], found), &Tensor::new([20], plain.clone()));
+    }
+}
+
+#[test]
 fn cpu_and_interpreter_agree_on_batch_norm() {
     let net = resolved(
         r#"{ type = "conv", filters = 5, kernel = 3, stride = 2, bias = false },

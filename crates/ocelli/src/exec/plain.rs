@@ -7,6 +7,7 @@ use super::{Backend, Device, Memory, Optimizer, Part, Session, Timing};
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Graph, LossKind, Node, Op, Pool, Type, ValueId, conv_shape, is_channel_factor};
 use crate::plan::Feed;
+use ocelli_kernels::early::{self, Positions};
 use ocelli_kernels::elementwise::Extent;
 use ocelli_kernels::layout::{self, PadShape};
 use ocelli_kernels::pooling::AdaptiveShape;
@@ -248,6 +249,15 @@ fn compute<T: Real>(
         Err(_) => Extent { samples: n, pixels: 1, channels: ty.per_picture() },
     };
     let zip = |f: &dyn Fn(T, T) -> T| x[0].iter().zip(x[1]).map(|(&a, &b)| f(a, b)).collect::<Vec<T>>();
+    // Channels first, a group of channels is as good as a picture of its own.
+    let grouped = |ty: &Type, groups: usize| {
+        let Extent { samples, pixels, channels } = extent(ty);
+        Extent { samples: samples * groups, pixels, channels: channels / groups }
+    };
+    let positions_of = |ty: &Type| {
+        let Extent { pixels, channels, .. } = extent(ty);
+        Positions { pixels, channels, channels_last: false }
+    };
     let adaptive = |wide: &Type, pooled: &Type| -> Result<AdaptiveShape> {
         let ((channels, input), (_, output)) = (wide.as_maps()?, pooled.as_maps()?);
         Ok(AdaptiveShape { input, output, channels })
@@ -373,14 +383,50 @@ fn compute<T: Real>(
             }
             many(vec![dx, dscale, dshift])
         }
-        Op::Lrn(attributes) => {
+        Op::Spread(spread) => {
+            let mut full = zeros(0);
+            early::spread(&spread.table, x[0], &mut full);
+            one(full)
+        }
+        Op::Gather(spread) => {
+            let mut dweights = zeros(0);
+            early::gather(&spread.table, x[0], &mut dweights);
+            one(dweights)
+        }
+        Op::AddBias => {
             let mut y = zeros(0);
-            lrn::lrn_reference(attributes, extent(input_ty(0)), x[0], &mut y);
+            early::add_bias(positions_of(input_ty(0)), x[0], x[1], &mut y);
             one(y)
         }
-        Op::LrnBackward(attributes) => {
+        Op::AddBiasGradient => {
+            let mut dbias = zeros(0);
+            early::add_bias_gradient(positions_of(input_ty(0)), x[0], &mut dbias);
+            one(dbias)
+        }
+        &Op::Scale(factor) => one(x[0].iter().map(|&x| x * T::from_f64(factor.into())).collect()),
+        Op::Radial => {
+            let mut y = zeros(0);
+            early::radial(input_ty(0).per_picture(), x[0], x[1], &mut y);
+            one(y)
+        }
+        Op::RadialData => {
             let mut dx = zeros(0);
-            lrn::lrn_backward_reference(attributes, extent(input_ty(0)), x[1], x[0], &mut dx);
+            early::radial_data(input_ty(1).per_picture(), x[0], x[1], x[2], &mut dx);
+            one(dx)
+        }
+        Op::RadialWeight => {
+            let mut dw = zeros(0);
+            early::radial_weight(input_ty(1).per_picture(), x[0], x[1], x[2], &mut dw);
+            one(dw)
+        }
+        Op::Lrn { lrn: attributes, groups } => {
+            let mut y = zeros(0);
+            lrn::lrn_reference(attributes, grouped(input_ty(0), *groups), x[0], &mut y);
+            one(y)
+        }
+        Op::LrnBackward { lrn: attributes, groups } => {
+            let mut dx = zeros(0);
+            lrn::lrn_backward_reference(attributes, grouped(input_ty(0), *groups), x[1], x[0], &mut dx);
             one(dx)
         }
         Op::Add => one(zip(&|a, b| a + b)),

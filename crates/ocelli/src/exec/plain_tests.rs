@@ -25,6 +25,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "conv",
         &[
+            r#"{ type = "conv", filters = 3, kernel = 2, maps = [[0], [0, 1], [1]] }"#,
             r#"{ type = "conv", filters = 3, kernel = 3 }"#,
             r#"{ type = "conv", filters = 3, kernel = [2, 3], padding = "valid", stride = [1, 2], bias = false }"#,
             r#"{ type = "conv", filters = 2, kernel = [2, 3], padding = "same" }"#,
@@ -93,12 +94,27 @@ const CASES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "subsample",
+        &[
+            r#"{ type = "subsample", kernel = 2 }"#,
+            r#"{ type = "conv", filters = 3, kernel = 2 }, { type = "subsample", kernel = [2, 1] }"#,
+        ],
+    ),
+    (
         "linear",
         &[
             r#"{ type = "linear", units = 4 }"#,
             r#"{ type = "linear", units = 4, bias = false }, { type = "tanh" }, { type = "linear", units = 5 }"#,
         ],
     ),
+    (
+        "radial",
+        &[
+            r#"{ type = "linear", units = 3 }, { type = "radial", units = 4 }"#,
+            r#"{ type = "conv", filters = 2, kernel = 4 }, { type = "tanh" }, { type = "radial", units = 3 }"#,
+        ],
+    ),
+    ("bias", &[r#"{ type = "bias" }"#, r#"{ type = "linear", units = 3 }, { type = "bias" }, { type = "tanh" }"#]),
     (
         "flatten",
         &[
@@ -118,6 +134,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("relu6", &[r#"{ type = "relu6" }"#]),
     ("sigmoid", &[r#"{ type = "sigmoid" }"#]),
     ("tanh", &[r#"{ type = "tanh" }"#]),
+    (
+        "scaled_tanh",
+        &[r#"{ type = "scaled_tanh" }"#, r#"{ type = "linear", units = 4 }, { type = "scaled_tanh", slope = 2 }"#],
+    ),
     ("gelu", &[r#"{ type = "gelu" }"#]),
     ("hard_swish", &[r#"{ type = "hard_swish" }"#]),
     (
@@ -131,6 +151,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "lrn",
         &[
+            r#"{ type = "conv", filters = 6, kernel = 2 }, { type = "lrn", size = 3, alpha = 0.5, groups = 2 }"#,
             r#"{ type = "conv", filters = 6, kernel = 3 }, { type = "lrn", alpha = 0.5 }"#,
             r#"{ type = "conv", filters = 6, kernel = 3 }, { type = "lrn", size = 3, alpha = 0.2, k = 2, divide_by_size = false }"#,
             r#"{ type = "conv", filters = 6, kernel = 3 }, { type = "lrn", size = 4, alpha = 0.4, beta = 1.5 }"#,

@@ -11,7 +11,7 @@ use crate::tensor::Tensors;
 const MOST_FILTERS: usize = 64;
 const MOST_CHANNELS: usize = 16;
 
-/// Layers with filters to show: convolutions, and linear layers that read feature maps (each unit is a filter as large as
+/// Layers with filters to show: convolutions (with `maps`, a filter for each pair of maps), and linear layers that read feature maps (each unit is a filter as large as
 /// its input).
 pub fn layers(net: &Resolved) -> Vec<&str> {
     let shown = |layer: &&crate::net::ResolvedLayer| {
@@ -36,6 +36,7 @@ pub fn filters(net: &Resolved, tensors: &Tensors, layer: &str) -> Result<Canvas>
     let weight = tensors.get(&name).ok_or_else(|| Error::new(format!("the model has no {name}")))?;
     let (filters, channels, size) = match (&weight.dims[..], found.input_shapes[0]) {
         (&[filters, channels, height, width], _) => (filters, channels, [height, width]),
+        (&[pairs, height, width], _) => (pairs, 1, [height, width]),
         (&[filters, _], Shape::Map([channels, height, width])) => (filters, channels, [height, width]),
         (dims, _) => return Err(Error::new(format!("{name} has the sizes {dims:?}"))),
     };

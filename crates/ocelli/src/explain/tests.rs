@@ -3,6 +3,7 @@ use super::receptive_field::rectangle;
 use super::trace::{Operation, trace};
 use super::worked::{Window, work};
 use super::{filters, maps, receptive_field, shift, tiles};
+use crate::exec::{Device, Inference};
 use crate::net::{Net, Resolved, initialise};
 use crate::plot::{Canvas, Text};
 use crate::tensor::{Tensor, Tensors};
@@ -189,4 +190,19 @@ fn shifts_are_measured_for_every_layer() {
     assert!((shifts.layers[1].change[0] - root2 / 2.0).abs() < 1e-6, "{:?}", shifts.layers[1]);
     assert_eq!(shifts.answers.len(), 4 * shift::MOST);
     assert!(shifts.counter_examples.is_empty());
+}
+
+#[test]
+fn a_trace_of_a_filter_that_sees_some_of_the_maps_has_their_terms_only() {
+    let net = net("input = [3, 4, 4]\nlayers = [
+        { type = \"conv\", name = \"conv\", filters = 2, kernel = 2, maps = [[1], [0, 2]] },
+        ]");
+    let (tensors, image) = (initialise(&net, 7), (0..48).map(|i| (i * 7 % 13) as f32).collect::<Vec<f32>>());
+    let activations = Inference::new(&net, tensors.clone(), &Device::cpu(1), 1).unwrap().activations(&image).unwrap();
+    for (filter, maps) in [(0, vec![1]), (1, vec![0, 2])] {
+        let trace = trace(&net, &tensors, &image, &activations, "conv", [filter, 2, 1]).unwrap();
+        assert!(trace.agrees(), "{trace:?}");
+        let seen: Vec<isize> = trace.terms.iter().map(|term| term.place[0]).collect();
+        assert_eq!(seen, maps.iter().flat_map(|map| [*map; 4]).collect::<Vec<isize>>());
+    }
 }

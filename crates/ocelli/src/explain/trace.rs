@@ -112,11 +112,9 @@ pub fn trace(
     let [channel, row, column] = place;
     let (operation, terms) = if let Some(conv) = kind.downcast_ref::<Conv>() {
         let geometry = conv.geometry(input.size);
-        let depth = geometry.group_channels();
-        let first = channel / geometry.group_filters() * depth;
-        let count = depth * conv.kernel[0] * conv.kernel[1];
-        let weights = &weights()?.data[channel * count..(channel + 1) * count];
-        let taps = (first..first + depth).flat_map(|c| input.window(c, &geometry.window, [row, column]));
+        let (maps, before) = conv.seen_by(channel, input.size[0]);
+        let weights = &weights()?.data[before * conv.kernel[0] * conv.kernel[1]..];
+        let taps = maps.into_iter().flat_map(|c| input.window(c, &geometry.window, [row, column]));
         let terms = taps.zip(weights).map(|(tap, weight)| Term { weight: *weight, ..tap }).collect();
         (Operation::Sum, terms)
     } else if kind.downcast_ref::<Linear>().is_some() {

@@ -141,7 +141,26 @@ fn rule(graph: &mut Graph, node: &Node, dy: ValueId, need: &dyn Fn(usize) -> boo
             let made = graph.push_all(Op::BatchNormInferBackward { eps }, &inputs)?;
             Ok(made.into_iter().enumerate().collect())
         }
-        &Op::Lrn(attributes) => one(graph, Op::LrnBackward(attributes), &[dy, x]),
+        Op::Spread(spread) => one(graph, Op::Gather(spread.clone()), &[dy]),
+        Op::AddBias => {
+            let mut out = vec![(0, dy)];
+            if need(1) {
+                out.push((1, graph.push(Op::AddBiasGradient, &[dy])?));
+            }
+            Ok(out)
+        }
+        &Op::Scale(factor) => one(graph, Op::Scale(factor), &[dy]),
+        Op::Radial => {
+            let (mut out, inputs) = (Vec::new(), [dy, x, node.inputs[1]]);
+            if need(0) {
+                out.push((0, graph.push(Op::RadialData, &inputs)?));
+            }
+            if need(1) {
+                out.push((1, graph.push(Op::RadialWeight, &inputs)?));
+            }
+            Ok(out)
+        }
+        &Op::Lrn { lrn, groups } => one(graph, Op::LrnBackward { lrn, groups }, &[dy, x]),
         Op::Add => Ok(vec![(0, dy), (1, dy)]),
         Op::Multiply => {
             let [a, b] = [node.inputs[0], node.inputs[1]];

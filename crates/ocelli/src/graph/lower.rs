@@ -2,7 +2,7 @@
 //!
 //! Each layer kind lowers itself (`LayerKind::lower`) through a [`Lowering`], which hands it its inputs and parameters.
 
-use super::{Graph, Op, Type, ValueId};
+use super::{Graph, Op, Spread, Type, ValueId};
 use crate::error::{Error, Result};
 use crate::net::{Resolved, ResolvedLayer, Role, Source};
 use crate::shape::Shape;
@@ -121,6 +121,17 @@ impl Lowering<'_> {
             Shape::Flat(_) => Ok(self.input(0)),
             Shape::Map(_) => self.apply(Op::Flatten, &[]),
         }
+    }
+    /// The layer's weights in the places of a larger array.
+    ///
+    /// # Errors
+    /// The weights do not fit.
+    pub fn spread_weight(&mut self, spread: Spread) -> Result<ValueId> {
+        let weights = self.parameters(&[Role::Weight]);
+        let full = self.graph.push(Op::Spread(spread), &weights)?;
+        // Packed weights are kept under this name.
+        self.graph.values[full.index()].name = Some(format!("{}.spread", self.layer.name));
+        Ok(full)
     }
     /// Asks for an update of running statistics after the loss.
     pub fn update_statistics(&mut self, op: Op, inputs: Vec<ValueId>) {

@@ -18,6 +18,17 @@ pub struct Pool {
     pub count_include_pad: bool,
 }
 
+/// Weights in the places of a larger array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread {
+    /// For each element of the larger array, which weight; `ocelli_kernels::early::NONE` is 0.
+    pub table: std::sync::Arc<[u32]>,
+    /// Sizes of the weights.
+    pub from: Vec<usize>,
+    /// Sizes of the larger array.
+    pub to: Vec<usize>,
+}
+
 /// A loss over the batch: its mean, its gradient and the number of right answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LossKind {
@@ -167,10 +178,36 @@ pub enum Op {
         /// Added to the variance.
         eps: f64,
     },
-    /// `(x) → y`
-    Lrn(Lrn),
+    /// `(weights) → full weights`, fixed sizes: a connection table, or weights that are tied.
+    Spread(Spread),
+    /// `(gradient of the full weights) → dweights`
+    Gather(Spread),
+    /// `(x, bias) → y`: a bias of its own at every position.
+    AddBias,
+    /// `(dy) → dbias`
+    AddBiasGradient,
+    /// `(x) → factor · x`, its own gradient.
+    Scale(f32),
+    /// `(x, weights) → −‖x − w‖²` for each row of the weights
+    Radial,
+    /// `(dy, x, weights) → dx`
+    RadialData,
+    /// `(dy, x, weights) → dweights`
+    RadialWeight,
+    /// `(x) → y`, in each of some groups of channels by itself.
+    Lrn {
+        /// Its numbers.
+        lrn: Lrn,
+        /// Groups of channels.
+        groups: usize,
+    },
     /// `(dy, x) → dx`
-    LrnBackward(Lrn),
+    LrnBackward {
+        /// Its numbers.
+        lrn: Lrn,
+        /// Groups of channels.
+        groups: usize,
+    },
     /// `(a, b) → a + b`
     Add,
     /// `(a, b) → a · b`; b may be `[batch, channels, 1, 1]` against maps.
@@ -343,14 +380,22 @@ impl Op {
                 ty.dims[1] = Dim::Fixed(*channels);
                 vec![ty]
             }
+            Op::Spread(spread) => vec![Type::fixed(&spread.to)],
+            Op::Gather(spread) => vec![Type::fixed(&spread.from)],
+            Op::AddBiasGradient => vec![Type::fixed(&input(0)?.sizes(1)[1..])],
+            Op::Radial => vec![Type::features(input(1)?.sizes(1)[0])],
+            Op::RadialData => vec![input(1)?.clone()],
+            Op::RadialWeight => vec![input(2)?.clone()],
             Op::Loss { .. } => vec![number(), number(), input(0)?.clone()],
             Op::SquareSum => vec![number()],
             Op::RunningStatistics { .. } | Op::Update { .. } => vec![],
             Op::Activate(_)
             | Op::ActivateBackward(_)
             | Op::BatchNormInfer { .. }
-            | Op::Lrn(_)
-            | Op::LrnBackward(_)
+            | Op::AddBias
+            | Op::Scale(_)
+            | Op::Lrn { .. }
+            | Op::LrnBackward { .. }
             | Op::Softmax
             | Op::SoftmaxBackward
             | Op::Dropout { .. }

@@ -22,10 +22,33 @@ fn values(parameter: &Parameter, seed: u64) -> Vec<f32> {
         Init::Constant(value) => vec![value as f32; n],
         Init::Normal { std } => normal(std),
         Init::He => normal((2.0 / fan_in).sqrt()),
+        Init::Codes => codes(&mut random, &parameter.dims),
         Init::HeFanOut => normal((2.0 / fan_out).sqrt()),
         Init::Uniform { limit } => uniform(&mut random, n, limit),
         Init::Xavier => uniform(&mut random, n, (6.0 / (fan_in + fan_out)).sqrt()),
     }
+}
+
+/// The digits 0 to 9 in twelve rows of seven, as LeNet-5's output units have them (there drawn by others).
+const DIGITS: [&str; 10] = [
+    ".........###...##.##.##...####...####...####...####...####...##.##.##...###.........",
+    "..........##....###...####.....##.....##.....##.....##.....##.....##...######.......",
+    "........#####.##...##.....##.....##....##....##....##....##....##.....#######.......",
+    "........#####.##...##.....##.....##..####......##.....##.....####...##.#####........",
+    "...........##....###...####..##.##.##..##.##..##.#######....##.....##.....##........",
+    ".......#########.....##.....##.....######......##.....##.....####...##.#####........",
+    ".........####..##....##.....##.....######.##...####...####...####...##.#####........",
+    ".......#######.....##.....##....##.....##....##.....##....##.....##.....##..........",
+    "........#####.##...####...####...##.#####.##...####...####...####...##.#####........",
+    "........#####.##...####...####...####...##.######.....##.....##....##..####.........",
+];
+
+/// Patterns of ±1, +1 where there is ink.
+fn codes(random: &mut Random, dims: &[usize]) -> Vec<f32> {
+    if dims == [DIGITS.len(), DIGITS[0].len()] {
+        return DIGITS.concat().bytes().map(|ink| if ink == b'#' { 1.0 } else { -1.0 }).collect();
+    }
+    (0..dims.iter().product()).map(|_| if random.uniform_f64() < 0.5 { -1.0 } else { 1.0 }).collect()
 }
 
 /// `n` values in ±limit.

@@ -178,6 +178,9 @@ pub enum Init {
     He,
     /// Normal with std √(2/fan_out): keeps the variance of gradients; torchvision's choice for residual nets.
     HeFanOut,
+    /// ±1 for patterns to be near to: ten of 84 values are the digits as pictures of 7x12, others are drawn by chance (LeCun et
+    /// al. 1998).
+    Codes,
     /// Uniform in ±√(6/(fan_in + fan_out)) (Glorot and Bengio 2010), for tanh and sigmoid.
     Xavier,
 }
@@ -190,7 +193,10 @@ pub const KINDS: &[Kind] = &[
     kind::<layers::AvgPool>(),
     kind::<layers::AdaptiveAvgPool>(),
     kind::<layers::GlobalAvgPool>(),
+    kind::<layers::Subsample>(),
     kind::<layers::Linear>(),
+    kind::<layers::Radial>(),
+    kind::<layers::Bias>(),
     kind::<layers::Flatten>(),
     kind::<layers::Dropout>(),
     kind::<layers::Relu>(),
@@ -198,6 +204,7 @@ pub const KINDS: &[Kind] = &[
     kind::<layers::Relu6>(),
     kind::<layers::Sigmoid>(),
     kind::<layers::Tanh>(),
+    kind::<layers::ScaledTanh>(),
     kind::<layers::Gelu>(),
     kind::<layers::HardSwish>(),
     kind::<layers::BatchNorm>(),

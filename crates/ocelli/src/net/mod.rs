@@ -217,5 +217,6 @@ mod pages {
     pages! {
         conv pad max_pool avg_pool global_avg_pool linear flatten dropout relu leaky_relu relu6 sigmoid tanh gelu hard_swish
         batch_norm lrn add multiply concat softmax adaptive_avg_pool
+        bias radial scaled_tanh subsample
     }
 }

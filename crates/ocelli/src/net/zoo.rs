@@ -6,6 +6,8 @@ use crate::Result;
 
 /// Name and text of each.
 const ZOO: &[(&str, &str)] = &[
+    ("lecun1989", include_str!("../../zoo/lecun1989.toml")),
+    ("lenet5-1998", include_str!("../../zoo/lenet5-1998.toml")),
     ("lenet5", include_str!("../../zoo/lenet5.toml")),
     ("convnetjs-mnist", include_str!("../../zoo/convnetjs-mnist.toml")),
     ("convnetjs-cifar10", include_str!("../../zoo/convnetjs-cifar10.toml")),

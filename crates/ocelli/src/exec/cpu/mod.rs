@@ -3,6 +3,7 @@
 //! Feature maps `[batch, channels, height, width]` lie in memory as `[batch, height, width, channels]`; features and
 //! parameters lie as the graph writes them.
 
+mod early;
 mod fuse;
 mod lower;
 mod maps;

@@ -1,6 +1,6 @@
 //! Operations that sum over channels or the batch: normalisations, softmax, losses; dropout; and the updates.
 
-use super::lower::Lower;
+use super::lower::{Lower, PerPicture};
 use crate::error::Result;
 use crate::exec::Optimizer;
 use crate::exec::plain::{rule, update_step};
@@ -113,8 +113,10 @@ impl Lower<'_, '_> {
     }
 
     /// `(x) → y` or `(dy, x) → dx`
-    pub fn lrn(&mut self, attributes: Lrn, backward: bool) -> Result<()> {
-        let per = self.layout(0);
+    pub fn lrn(&mut self, attributes: Lrn, groups: usize, backward: bool) -> Result<()> {
+        // Channels last, a group of channels is as good as a pixel of its own.
+        let PerPicture { pixels, channels } = self.layout(0);
+        let per = PerPicture { pixels: pixels * groups, channels: channels / groups };
         let reads: Vec<_> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
         let space = self.b.scratch(lrn::workspace(per.channels));
         let y = self.output(0);

@@ -1,12 +1,12 @@
 //! `lrn`: local response normalisation across channels.
 
-use super::{is_yes, within, yes};
-use crate::Result;
+use super::{is_one, is_yes, one, within, yes};
 use crate::graph::lower::Lowering;
 use crate::graph::{Op, ValueId};
 use crate::net::keys::count;
 use crate::net::kind::{Keys, LayerKind};
 use crate::shape::Shape;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// x / (k + alpha'·Σ x²)^beta over `size` neighbouring channels, clipped at the first and last channel (Krizhevsky et al.
@@ -27,6 +27,9 @@ pub struct Lrn {
     /// What the sum is added to.
     #[serde(default = "k")]
     pub k: f64,
+    /// Parts of the channels that are normalised each by itself, like those of AlexNet's two GPUs.
+    #[serde(with = "count", default = "one", skip_serializing_if = "is_one")]
+    pub groups: usize,
     /// Whether alpha is divided by `size`.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub divide_by_size: bool,
@@ -57,7 +60,11 @@ impl LayerKind for Lrn {
     }
 
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        inputs[0].map()?;
+        let [channels, _, _] = inputs[0].map()?;
+        if !channels.is_multiple_of(self.groups) {
+            return Err(Error::new(format!("{channels} channels do not divide into {} groups", self.groups))
+                .advice("Use groups that divide the channels."));
+        }
         Ok(inputs[0])
     }
 
@@ -69,6 +76,6 @@ impl LayerKind for Lrn {
             k: self.k as f32,
             divide_by_size: self.divide_by_size,
         };
-        l.apply(Op::Lrn(attributes), &[])
+        l.apply(Op::Lrn { lrn: attributes, groups: self.groups }, &[])
     }
 }

@@ -5,6 +5,7 @@ mod adaptive_avg_pool;
 mod add;
 mod avg_pool;
 mod batch_norm;
+mod bias;
 mod concat;
 mod conv;
 mod dropout;
@@ -16,13 +17,17 @@ mod lrn;
 mod max_pool;
 mod multiply;
 mod pad;
+mod radial;
+mod scaled_tanh;
 mod softmax;
+mod subsample;
 
 pub use activation::{Gelu, HardSwish, Relu, Relu6, Sigmoid, Tanh};
 pub use adaptive_avg_pool::AdaptiveAvgPool;
 pub use add::Add;
 pub use avg_pool::AvgPool;
 pub use batch_norm::BatchNorm;
+pub use bias::Bias;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use dropout::Dropout;
@@ -34,7 +39,10 @@ pub use lrn::Lrn;
 pub use max_pool::MaxPool;
 pub use multiply::Multiply;
 pub use pad::{Pad, PadMode};
+pub use radial::Radial;
+pub use scaled_tanh::ScaledTanh;
 pub use softmax::Softmax;
+pub use subsample::Subsample;
 
 use crate::{Error, Result};
 
@@ -46,6 +54,16 @@ fn yes() -> bool {
 /// Whether a switch is on, that is at its default.
 fn is_yes(value: &bool) -> bool {
     *value
+}
+
+/// The default of groups.
+fn one() -> usize {
+    1
+}
+
+/// Whether there is one group.
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 /// The default of strides and dilations.

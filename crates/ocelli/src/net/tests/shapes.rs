@@ -143,6 +143,29 @@ fn branches_that_do_not_match_are_named_with_both_shapes() {
 }
 
 #[test]
+fn a_connection_table_fits_its_filters_and_maps() {
+    let conv = |keys: &str| {
+        let layers = format!(r#"{{ type = "conv", filters = 2, kernel = 3, {keys} }}"#);
+        net([3, 8, 8], &layers).and_then(|net| net.resolve(None, None)).map(|net| net.parameter_count())
+    };
+    assert_eq!(conv("maps = [[0, 2], [1]]").unwrap(), 3 * 9 + 2);
+    for (keys, words) in [
+        ("maps = [[0, 2]]", "`maps` has 1 lists for 2 filters"),
+        ("maps = [[0, 2], []]", "`maps`: list 1 is []"),
+        ("maps = [[0, 2], [1, 1]]", "`maps`: list 1 is [1, 1]"),
+        ("maps = [[0, 2], [3]]", "`maps` names map 3, but the input has 3"),
+        ("maps = [[0, 2], [1]], groups = 2", "both `maps` and `groups` say what a filter sees"),
+    ] {
+        let error = conv(keys).unwrap_err().to_string();
+        assert!(error.contains(words), "{keys}: {error}");
+    }
+    let wide = net([4096, 64, 64], r#"{ type = "conv", filters = 2, kernel = 64, maps = [[0], [1]] }"#).unwrap();
+    assert!(wide.resolve(None, None).unwrap_err().to_string().contains("too large"));
+    let lrn = error([3, 8, 8], r#"{ type = "lrn", groups = 2 }"#);
+    assert!(lrn.starts_with("lrn1: 3 channels do not divide into 2 groups"), "{lrn}");
+}
+
+#[test]
 fn branches_join() {
     let branches = r#"{ type = "conv", name = "a", filters = 8, kernel = 1 },
         { type = "max_pool", name = "b", kernel = 3, stride = 1, padding = 1, inputs = ["input"] },

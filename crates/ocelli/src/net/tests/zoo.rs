@@ -20,6 +20,47 @@ fn drawn(net: &Resolved, types: &[&str]) -> Vec<String> {
     layers.map(|layer| format!("{}: {}", layer.name, layer.shape)).collect()
 }
 
+/// Connections as LeCun counted them, by layer.
+fn connections(net: &Resolved) -> Vec<u64> {
+    let each = net.layers.iter().map(|layer| layer.kind.connections(&layer.input_shapes, layer.shape));
+    each.filter(|n| *n > 0).collect()
+}
+
+#[test]
+fn the_net_of_1989_has_its_papers_9760_parameters_and_64660_connections() {
+    let net = zoo("lecun1989");
+    assert_eq!(drawn(&net, &["conv", "linear"]), ["h1: 8x8x12", "h2: 4x4x12", "h3: 30", "output: 10"]);
+    let of = |names: &[&str]| -> usize {
+        names.iter().flat_map(|name| &net.layer(name).unwrap().parameters).map(Parameter::len).sum()
+    };
+    assert_eq!([of(&["h1", "h1_bias"]), of(&["h2", "h2_bias"]), of(&["h3"]), of(&["output"])], [1068, 2592, 5790, 310]);
+    assert_eq!(net.parameter_count(), 9_760);
+    assert_eq!(connections(&net).iter().sum::<u64>(), 64_660);
+    assert_eq!(macs(&net), 63_660);
+}
+
+#[test]
+fn lenet5_of_1998_has_its_papers_parameters_and_connections_layer_by_layer() {
+    let net = zoo("lenet5-1998");
+    let trained: Vec<usize> = (net.layers.iter())
+        .map(|layer| layer.parameters.iter().filter(|p| p.trainable).map(Parameter::len).sum())
+        .filter(|n| *n > 0)
+        .collect();
+    assert_eq!(trained, [156, 12, 1516, 32, 48_120, 10_164]);
+    assert_eq!(trained.iter().sum::<usize>(), 60_000);
+    assert_eq!(connections(&net), [122_304, 5_880, 151_600, 2_000, 48_120, 10_164, 840]);
+    let table = net.layer("c3").unwrap().kind.as_any().downcast_ref::<layers::Conv>().unwrap().maps.clone();
+    assert_eq!(table.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 6]);
+    // Every map of S2 reaches ten of C3's.
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|map| table.iter().flatten().filter(|m| **m == map).count()), [10; 6]);
+    // Ten different patterns of -1 and 1.
+    let codes = &initialise(&net, 0)["output.weight"];
+    assert!(codes.data.iter().all(|x| x.abs() == 1.0));
+    let rows: std::collections::BTreeSet<Vec<u32>> =
+        codes.data.chunks(84).map(|row| row.iter().map(|x| x.to_bits()).collect()).collect();
+    assert_eq!(rows.len(), 10);
+}
+
 #[test]
 fn lenet5_has_61706_parameters_and_the_shapes_of_the_textbook() {
     let net = zoo("lenet5");
