@@ -147,6 +147,6 @@ pub(crate) fn check_finite(tensors: &Tensors) -> Result<()> {
     match tensors.iter().find(|(_, tensor)| !tensor.data.iter().all(|value| value.is_finite())) {
         None => Ok(()),
         Some((name, _)) => Err(Error::new(format!("{name} holds NaN or infinity; such weights are not saved"))
-            .advice("Go on from the last checkpoint with a lower --lr, --warmup-epochs 1 or --clip 1.")),
+            .advice("Start again with a lower --lr, --warmup-epochs 1 or --clip 1; what was saved before is whole.")),
     }
 }

@@ -13,7 +13,7 @@ use crate::exec::StepResult;
 use crate::formats::checkpoint;
 use crate::formats::run_folder::{BEST, CHECKPOINT, RunFolder};
 use crate::model::{Model, check_finite};
-use crate::{Error, Result};
+use crate::{Error, Result, Tensors};
 
 /// Steps in a row at the loss of guessing after which the run says so.
 const GUESSING_STEPS: u64 = 300;
@@ -230,12 +230,16 @@ impl Run<'_> {
 
     fn save_best(&mut self) -> Result<()> {
         self.model.tensors = self.learner.tensors();
-        self.model.save(&self.folder.file(BEST))
+        self.check_finite(&self.model.tensors)?;
+        let saved = self.model.save(&self.folder.file(BEST));
+        self.model.tensors.clear(); // A copy of all weights, of no use until the next one.
+        saved
     }
 
     fn save_checkpoint(&mut self) -> Result<()> {
         let (tensors, optimizer) = (self.learner.tensors(), self.learner.optimizer_state());
-        check_finite(&tensors).and_then(|()| check_finite(&optimizer))?;
+        self.check_finite(&tensors)?;
+        self.check_finite(&optimizer)?;
         self.tell(&Event::Checkpoint { step: self.state.step })?;
         checkpoint::write(&self.folder.file(CHECKPOINT), &tensors, &optimizer, &self.state)
     }
@@ -256,6 +260,11 @@ impl Run<'_> {
             (classes as f64).ln()
         );
         self.warn(what, "Nothing is learnt: try --lr ten times lower or higher, check labels with `ocelli data check`.")
+    }
+
+    /// Fails if the last step left a value that is NaN or infinite.
+    fn check_finite(&self, tensors: &Tensors) -> Result<()> {
+        check_finite(tensors).map_err(|error| error.at(format!("after step {}", self.state.step)))
     }
 
     fn not_finite(&mut self, batch: &Batch, loss: f32, lr: f32) -> Error {
