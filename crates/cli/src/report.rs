@@ -12,15 +12,16 @@ const SMALL: usize = 20;
 /// Class names in tables are cut to this many characters.
 const NAME: usize = 12;
 
-/// What the pictures of a split are to the model: of the data that it was trained on, or of other data.
-pub fn pictures(split: Split, own: bool) -> String {
-    let what = match split {
-        _ if !own => "pictures",
-        Split::Test => "held-out pictures",
-        Split::Val => "pictures that the best epoch was chosen by",
-        Split::Train => "pictures that it learned from",
+/// What `n` pictures of a split are to the model: of the data that it was trained on, or of other data.
+pub fn pictures(n: usize, split: Split, own: bool) -> String {
+    let (before, after) = match split {
+        _ if !own => ("", ""),
+        Split::Test => ("held-out ", ""),
+        Split::Val => ("", " that the best epoch was chosen by"),
+        Split::Train => ("", " that it learned from"),
     };
-    format!("{what} ({split})")
+    let noun = if n == 1 { "picture" } else { "pictures" };
+    format!("{before}{noun}{after} ({split})")
 }
 
 /// Accuracy with the number of pictures, called `name`, and the 95 % interval.

@@ -45,11 +45,10 @@ fn predict_names_the_digits_and_marks_what_it_cannot_know() {
         Some("image,class_1,probability_1,class_2,probability_2,class_3,probability_3,note")
     );
     let first: Vec<&str> = table.lines().nth(1).unwrap().split(',').collect();
-    let told = json(&good(trained(), &["predict", "runs/digits", "samples/digit-0.png", "--json"])).remove(0);
-    assert_eq!(
-        (first[1], first[2].parse().ok()),
-        (told["top"][0]["class"].as_str().unwrap(), told["top"][0]["probability"].as_f64())
-    );
+    // The text: the parser of these tests rounds some numbers' last digit otherwise.
+    let told = good(trained(), &["predict", "runs/digits", "samples/digit-0.png", "--json"]);
+    let top = format!("\"top\":[{{\"class\":\"{}\",\"probability\":{}}},", first[1], first[2]);
+    assert!(told.contains(&top), "{top} in {told}");
 }
 
 #[test]
@@ -225,6 +224,7 @@ fn val_judges_all_pictures_of_other_data_without_splits() {
     assert!(ran.stderr.contains("all of it is judged, 3 pictures"), "{}", ran.stderr);
     std::fs::write(here.join("few.csv"), "path,label\nsamples/digit-3.png,3\n").unwrap();
     assert_eq!(json(&good(here, &["val", "latest", "--data", "few.csv", "--json"]))[0]["images"], 1);
+    assert!(good(here, &["val", "latest", "--data", "few.csv"]).contains("% of 1 picture (test): "));
     let (what, advice) = bad(here, 1, &["val", "latest", "--data", "few", "--split", "val"]);
     assert!(what.contains("few: the val split has no pictures") && advice.contains("data info"), "{what} {advice}");
 }

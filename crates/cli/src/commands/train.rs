@@ -313,7 +313,7 @@ fn report_outcome(outcome: &Outcome, globals: &Globals) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = format!("{}\n", why(outcome));
-    out.push_str(&report::headline(&held_out, &report::pictures(split, true), &opened.model));
+    out.push_str(&report::headline(&held_out, &report::pictures(held_out.images, split, true), &opened.model));
     if let Some(confusion) = &held_out.confusion {
         out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
     }

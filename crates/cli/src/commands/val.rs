@@ -85,7 +85,7 @@ impl Val {
             return Ok(ExitCode::SUCCESS);
         }
         let mut out = format!("{} on {}\n", opened.net.name, data.name);
-        let pictures = report::pictures(split, own.is_some());
+        let pictures = report::pictures(evaluation.images, split, own.is_some());
         out.push_str(&report::headline(&evaluation, &pictures, &opened.model));
         if (2..5).contains(&self.topk) && evaluation.confusion.is_some() {
             out.push_str(&report::top_line(&evaluation, usize::from(self.topk)));
