@@ -36,19 +36,19 @@ proptest! {
     #[test]
     fn batch_norm_agrees_with_its_definition(
         samples in 1usize..40, pixels in 1usize..160, channels in 1usize..40, gap in 0usize..4, offset in 0usize..3,
-        residual: bool, relu: bool, seed: u64,
+        residual: bool, relu in 0usize..3, seed: u64,
     ) {
         prop_assume!(samples * pixels > 4);
-        agree(Extent { samples, pixels, channels }, gap, [0.0, 3.0, -20.0][offset], residual, relu, seed);
+        agree(Extent { samples, pixels, channels }, gap, [0.0, 3.0, -20.0][offset], residual, [None, Some(f32::INFINITY), Some(0.8)][relu], seed);
     }
 }
 
 #[test]
 fn large_maps_are_cut_into_units() {
-    agree(Extent { samples: 3, pixels: 5000, channels: 7 }, 0, 1.0, false, true, 1);
+    agree(Extent { samples: 3, pixels: 5000, channels: 7 }, 0, 1.0, false, Some(f32::INFINITY), 1);
 }
 
-fn agree(extent: Extent, gap: usize, offset: f32, residual: bool, relu: bool, seed: u64) {
+fn agree(extent: Extent, gap: usize, offset: f32, residual: bool, relu: Option<f32>, seed: u64) {
     let Extent { samples, pixels, channels } = extent;
     let (len, shape, stride) = (extent.elements(), [samples, channels, pixels], channels + gap);
     let x: Vec<f32> = normal(len, seed).iter().map(|x| x + offset).collect();
@@ -59,8 +59,8 @@ fn agree(extent: Extent, gap: usize, offset: f32, residual: bool, relu: bool, se
     if residual {
         y.iter_mut().zip(&added).for_each(|(y, &a)| *y += f64::from(a));
     }
-    if relu {
-        y.iter_mut().for_each(|y| *y = y.max(0.0));
+    if let Some(ceiling) = relu {
+        y.iter_mut().for_each(|y| *y = y.max(0.0).min(ceiling.into()));
     }
     let [x_last, added_last] = [&x, &added].map(|x| channels_last(x, shape, stride, f32::NAN));
     let input = BatchNorm {
@@ -102,8 +102,9 @@ fn agree(extent: Extent, gap: usize, offset: f32, residual: bool, relu: bool, se
     let reference_cpu = &cpus()[0];
     let (y_fast, ..) = forward(reference_cpu);
     let y_first = channels_first(&y_fast, shape, channels);
+    let stopped = |y: f32| relu.is_some_and(|ceiling| y <= 0.0 || y >= ceiling);
     let passed: Vec<f64> =
-        dy.iter().zip(&y_first).map(|(&dy, &y)| if relu && y <= 0.0 { 0.0 } else { f64::from(dy) }).collect();
+        dy.iter().zip(&y_first).map(|(&dy, &y)| if stopped(y) { 0.0 } else { f64::from(dy) }).collect();
     let expect = truth(extent, &x, &passed, &gamma, &beta);
     let dy_last = channels_last(&dy, shape, stride, f32::NAN);
     let backward = |cpu: &_| {
@@ -115,7 +116,7 @@ fn agree(extent: Extent, gap: usize, offset: f32, residual: bool, relu: bool, se
             extent,
             x: View::strided(&x_last, stride),
             dy: View::strided(&dy_last, stride),
-            relu_output: relu.then(|| View::dense(&y_fast)),
+            relu_output: relu.map(|ceiling| (View::dense(&y_fast), ceiling)),
             gamma: &gamma,
             mean: &mean,
             inv_std: &inv_std,
@@ -180,7 +181,7 @@ fn a_batch_of_one_two_three_is_normalised_by_hand() {
             beta: &[10.0],
             eps: 0.0,
             residual: None,
-            relu: false,
+            relu: None,
         };
         let (mut y, mut mean, mut inv_std) = ([0.0; 3], [0.0], [0.0]);
         let (mut running_mean, mut running_variance) = ([0.0], [1.0]);
@@ -205,7 +206,7 @@ fn inference_scales_and_shifts_by_the_running_statistics() {
             View::dense(&[7.0, 1.0]),
             [&scale, &shift],
             None,
-            true,
+            Some(f32::INFINITY),
             ViewMut::dense(&mut y),
         );
         assert_eq!(y, [4.0, 0.0]);
@@ -225,7 +226,7 @@ fn nan_reaches_every_output_of_its_channel() {
             beta: &[0.0; 2],
             eps: EPS,
             residual: None,
-            relu: true,
+            relu: Some(f32::INFINITY),
         };
         let (mut y, mut mean, mut inv_std) = ([0.0; 12], [0.0; 2], [0.0; 2]);
         let mut space = vec![0.0; workspace(extent)];

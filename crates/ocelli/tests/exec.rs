@@ -157,6 +157,22 @@ fn cpu_and_interpreter_agree_on_batch_norm() {
 }
 
 #[test]
+fn cpu_and_interpreter_agree_on_activations_between_layers_that_take_them_in() {
+    let net = resolved(
+        r#"{ type = "conv", filters = 5, kernel = 3, padding = 1, bias = false },
+           { type = "batch_norm" },
+           { type = "relu6" },
+           { type = "max_pool", kernel = 3, stride = 2, padding = 1 },
+           { type = "conv", filters = 18, kernel = 2 },
+           { type = "relu" },
+           { type = "max_pool", kernel = 2, ceil_mode = true },
+           { type = "linear", units = "classes" },"#,
+    );
+    compare(&net, true);
+    compare(&net, false);
+}
+
+#[test]
 fn cpu_and_interpreter_agree_on_factors_that_are_a_row_of_values() {
     let net = resolved(
         r#"{ type = "conv", name = "a", filters = 5, kernel = 3 },

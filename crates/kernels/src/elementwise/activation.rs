@@ -152,6 +152,14 @@ pub(crate) fn relu_gradient<S: Simd>(s: S, x: S::V, dy: S::V) -> S::V {
     s.select_gt(s.splat(TINY), x, s.zero(), dy)
 }
 
+/// The same for min(max(x, 0), ceiling), from its output.
+#[inline(always)]
+pub(crate) fn ceiling_gradient<S: Simd>(s: S, y: S::V, ceiling: f32, dy: S::V) -> S::V {
+    // The number before the ceiling: y above it is y ≥ ceiling, which is false for NaN.
+    let under = s.splat(f32::from_bits(ceiling.to_bits() - 1));
+    s.select_gt(y, under, s.zero(), relu_gradient(s, y, dy))
+}
+
 #[derive(Clone, Copy)]
 struct Relu;
 lanewise!(Relu, 1, |_this, s, [x]| s.max(s.zero(), x));
@@ -165,11 +173,7 @@ lanewise!(LeakyRelu, 2, |this, s, [x, dy]| s.select_gt(x, s.zero(), dy, s.mul(dy
 #[derive(Clone, Copy)]
 struct Relu6;
 lanewise!(Relu6, 1, |_this, s, [x]| s.min(s.splat(6.0), s.max(s.zero(), x)));
-lanewise!(Relu6, 2, |_this, s, [y, dy]| {
-    // The number before 6: y above it is y ≥ 6, which is false for NaN.
-    let under_six = s.splat(f32::from_bits(6f32.to_bits() - 1));
-    s.select_gt(y, under_six, s.zero(), relu_gradient(s, y, dy))
-});
+lanewise!(Relu6, 2, |_this, s, [y, dy]| ceiling_gradient(s, y, 6.0, dy));
 
 #[derive(Clone, Copy)]
 struct Sigmoid;

@@ -12,7 +12,7 @@ pub use activation::{Activation, activate, activate_backward};
 pub use broadcast::{channel_sums, channel_sums_reference};
 pub use map::{Extent, View, ViewMut};
 
-pub(crate) use activation::relu_gradient;
+pub(crate) use activation::ceiling_gradient;
 pub(crate) use map::{Lanewise, lanewise, map};
 
 use crate::Cpu;

@@ -11,7 +11,7 @@ mod statistics;
 pub use reference::{batch_norm_backward_reference, batch_norm_reference};
 
 use crate::Cpu;
-use crate::elementwise::{Extent, View, ViewMut, lanewise, map, relu_gradient};
+use crate::elementwise::{Extent, View, ViewMut, ceiling_gradient, lanewise, map};
 use crate::reduce::{as_f64, f64_room};
 use statistics::{Moments, Sums, units};
 
@@ -30,8 +30,8 @@ pub struct BatchNorm<'a> {
     pub eps: f64,
     /// Added to the result.
     pub residual: Option<View<'a>>,
-    /// Whether ReLU follows.
-    pub relu: bool,
+    /// ReLU's ceiling where it follows: ∞, or 6 for ReLU6.
+    pub relu: Option<f32>,
 }
 
 /// Running statistics, which inference uses: running = (1 − momentum)·running + momentum·batch, with the unbiased
@@ -98,22 +98,22 @@ pub fn fold_statistics(parameters: [&[f32]; 4], eps: f64, [scale, shift]: [&mut 
     }
 }
 
-/// y = x·scale + shift, with scale and shift of each channel, plus a residual, then ReLU if wanted.
+/// y = x·scale + shift, with scale and shift of each channel, plus a residual, then ReLU up to a ceiling if wanted.
 pub fn affine(
     cpu: &Cpu,
     extent: Extent,
     x: View,
     [scale, shift]: [&[f32]; 2],
     residual: Option<View>,
-    relu: bool,
+    relu: Option<f32>,
     y: ViewMut,
 ) {
     let [x, scale, shift] = [x, View::per_channel(scale), View::per_channel(shift)].map(Some);
     match (residual, relu) {
-        (None, false) => map(cpu, extent, Affine, [x, scale, shift], y),
-        (None, true) => map(cpu, extent, AffineRelu, [x, scale, shift], y),
-        (residual, false) => map(cpu, extent, Affine, [x, scale, shift, residual], y),
-        (residual, true) => map(cpu, extent, AffineRelu, [x, scale, shift, residual], y),
+        (None, None) => map(cpu, extent, Affine, [x, scale, shift], y),
+        (None, Some(ceiling)) => map(cpu, extent, AffineRelu(ceiling), [x, scale, shift], y),
+        (residual, None) => map(cpu, extent, Affine, [x, scale, shift, residual], y),
+        (residual, Some(ceiling)) => map(cpu, extent, AffineRelu(ceiling), [x, scale, shift, residual], y),
     }
 }
 
@@ -122,10 +122,12 @@ struct Affine;
 lanewise!(Affine, 3, |_this, s, [x, scale, shift]| s.fma(x, scale, shift));
 lanewise!(Affine, 4, |_this, s, [x, scale, shift, residual]| s.add(s.fma(x, scale, shift), residual));
 #[derive(Clone, Copy)]
-struct AffineRelu;
-lanewise!(AffineRelu, 3, |_this, s, [x, scale, shift]| s.max(s.zero(), s.fma(x, scale, shift)));
-lanewise!(AffineRelu, 4, |_this, s, [x, scale, shift, residual]| {
-    s.max(s.zero(), s.add(s.fma(x, scale, shift), residual))
+struct AffineRelu(f32);
+lanewise!(AffineRelu, 3, |this, s, [x, scale, shift]| {
+    s.min(s.splat(this.0), s.max(s.zero(), s.fma(x, scale, shift)))
+});
+lanewise!(AffineRelu, 4, |this, s, [x, scale, shift, residual]| {
+    s.min(s.splat(this.0), s.max(s.zero(), s.add(s.fma(x, scale, shift), residual)))
 });
 
 /// The operands of [`batch_norm_backward`].
@@ -137,8 +139,8 @@ pub struct BatchNormBackward<'a> {
     pub x: View<'a>,
     /// Gradient of the output.
     pub dy: View<'a>,
-    /// Forward's output where ReLU followed: dy then passes ReLU's gradient first.
-    pub relu_output: Option<View<'a>>,
+    /// Forward's output and ReLU's ceiling where it followed: dy then passes ReLU's gradient first.
+    pub relu_output: Option<(View<'a>, f32)>,
     /// Scale γ of each channel.
     pub gamma: &'a [f32],
     /// The batch's mean, as [`batch_norm`] wrote it.
@@ -182,11 +184,15 @@ pub fn batch_norm_backward(
     let [a, b, c] = [&*a, b, c].map(|x| Some(View::per_channel(x)));
     match relu_output {
         None => map(cpu, extent, Backward, [Some(dy), Some(x), a, b, c], dx),
-        Some(_) => map(cpu, extent, Backward, [Some(dy), Some(x), a, b, c, relu_output], dx),
+        Some((y, ceiling)) => map(cpu, extent, ReluBackward(ceiling), [Some(dy), Some(x), a, b, c, Some(y)], dx),
     }
 }
 
 #[derive(Clone, Copy)]
 struct Backward;
 lanewise!(Backward, 5, |_this, s, [dy, x, a, b, c]| s.fma(dy, a, s.fma(x, b, c)));
-lanewise!(Backward, 6, |_this, s, [dy, x, a, b, c, y]| s.fma(relu_gradient(s, y, dy), a, s.fma(x, b, c)));
+#[derive(Clone, Copy)]
+struct ReluBackward(f32);
+lanewise!(ReluBackward, 6, |this, s, [dy, x, a, b, c, y]| {
+    s.fma(ceiling_gradient(s, y, this.0, dy), a, s.fma(x, b, c))
+});

@@ -5,7 +5,7 @@
 //! 64 pixels of 64 channels are 16 KiB, which the second look at a chunk finds in the first-level cache.
 
 use crate::Cpu;
-use crate::elementwise::{Extent, View, relu_gradient};
+use crate::elementwise::{Extent, View, ceiling_gradient};
 use crate::pool::Shares;
 use crate::reduce::{GROUP, joins};
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
@@ -191,13 +191,14 @@ struct Products<S: Simd, const RELU: bool> {
     dy: Lanes,
     x: Lanes,
     y: Lanes,
+    ceiling: f32,
     mean: S::V,
 }
 impl<S: Simd, const RELU: bool> Term<2, S> for Products<S, RELU> {
     #[inline(always)]
     fn add(&self, s: S, p: usize, [sum, products]: [S::V; 2]) -> [S::V; 2] {
         let dy = self.dy.load(s, p);
-        let dy = if RELU { relu_gradient(s, self.y.load(s, p), dy) } else { dy };
+        let dy = if RELU { ceiling_gradient(s, self.y.load(s, p), self.ceiling, dy) } else { dy };
         [s.add(sum, dy), s.fma(dy, s.sub(self.x.load(s, p), self.mean), products)]
     }
 }
@@ -252,7 +253,7 @@ pub(super) struct Sums<'a> {
     pub extent: Extent,
     pub x: View<'a>,
     pub dy: View<'a>,
-    pub relu_output: Option<View<'a>>,
+    pub relu_output: Option<(View<'a>, f32)>,
     pub mean: &'a [f32],
 }
 
@@ -263,9 +264,9 @@ impl Sums<'_> {
         assert_eq!(self.mean.len(), extent.channels, "a mean a channel");
         let (x, dy) = (self.x.checked(extent), self.dy.checked(extent));
         let mean = self.mean;
-        match self.relu_output.map(|y| y.checked(extent)) {
-            None => run_units(cpu, &SumsOf::<false> { extent, x, dy, y: x, mean }, slots),
-            Some(y) => run_units(cpu, &SumsOf::<true> { extent, x, dy, y, mean }, slots),
+        match self.relu_output.map(|(y, ceiling)| (y.checked(extent), ceiling)) {
+            None => run_units(cpu, &SumsOf::<false> { extent, x, dy, y: x, ceiling: 0.0, mean }, slots),
+            Some((y, ceiling)) => run_units(cpu, &SumsOf::<true> { extent, x, dy, y, ceiling, mean }, slots),
         }
     }
 }
@@ -275,6 +276,7 @@ struct SumsOf<'a, const RELU: bool> {
     x: (*const f32, [usize; 2]),
     dy: (*const f32, [usize; 2]),
     y: (*const f32, [usize; 2]),
+    ceiling: f32,
     mean: &'a [f32],
 }
 // SAFETY: read only.
@@ -291,7 +293,7 @@ impl<const RELU: bool> Pair for SumsOf<'_, RELU> {
         let y = Lanes::of(self.y, sample, pixels.start, c, n);
         // SAFETY: n channels are left at c.
         let mean = unsafe { load_part(s, self.mean.as_ptr().add(c), n) };
-        chains(s, pixels.len(), &Products::<S, RELU> { dy, x, y, mean })
+        chains(s, pixels.len(), &Products::<S, RELU> { dy, x, y, ceiling: self.ceiling, mean })
     }
     #[inline(always)]
     fn join([a1, a2]: [&mut [f64]; 2], [b1, b2]: [&[f64]; 2], _: [f64; 2]) {

@@ -131,22 +131,35 @@ unsafe fn window_max<S: Simd, const BYTES: usize>(s: S, t: Taps, c: usize, n: us
     // SAFETY: as the caller vouches.
     unsafe {
         store_part(s, y.add(c), best, n);
-        if BYTES > 0 {
-            // Adding 2^23 puts a whole number into the low bits of the mantissa.
-            let at = s.to_array(s.add(at, s.splat(8_388_608.0)));
-            let (mut bytes, mut words) = ([0u8; LANES], [0u32; LANES]);
-            for i in 0..LANES {
-                words[i] = at[i].to_bits() & 0x7F_FFFF;
-                bytes[i] = words[i] as u8;
-            }
-            let from: *const u8 = if BYTES == 1 { bytes.as_ptr() } else { words.as_ptr().cast() };
-            if n == LANES {
-                // A constant length: one or four moves, no call.
-                index.add(c * BYTES).copy_from_nonoverlapping(from, LANES * BYTES);
-            } else {
-                index.add(c * BYTES).copy_from_nonoverlapping(from, n * BYTES);
+        match BYTES {
+            0 => {}
+            1 => s.store_bytes(index.add(c), at, n),
+            _ => {
+                let at = s.to_array(at);
+                for (i, &at) in at[..n].iter().enumerate() {
+                    index.cast::<u32>().add(c + i).write_unaligned(at as u32);
+                }
             }
         }
+    }
+}
+
+/// The stored positions of `n` channels from `p` on, as numbers.
+///
+/// # Safety
+/// `p` is valid for reads of `n` positions.
+#[inline(always)]
+unsafe fn positions<S: Simd, const BYTES: usize>(s: S, p: *const u8, n: usize) -> S::V {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if BYTES == 1 {
+            return s.load_bytes(p, n);
+        }
+        let mut at = [0.0; LANES];
+        for (i, at) in at[..n].iter_mut().enumerate() {
+            *at = p.cast::<u32>().add(i).read_unaligned() as f32;
+        }
+        s.from_array(&at)
     }
 }
 
@@ -190,7 +203,7 @@ struct BackwardRows<'a, const BYTES: usize> {
 impl<const BYTES: usize> Kernel for BackwardRows<'_, BYTES> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let b = self.backward;
         let ([h, w], [oh, ow], window) = (b.shape.input, b.shape.output(), b.shape.window);
         let channels = b.shape.channels;
@@ -202,33 +215,29 @@ impl<const BYTES: usize> Kernel for BackwardRows<'_, BYTES> {
                 window.move_on(1, ix, ow, &mut oxs);
                 // SAFETY: this pixel belongs to this task alone.
                 let dx = unsafe { b.dx.part(sample * b.dx_strides[0] + (iy * w + ix) * b.dx_strides[1], channels) };
-                dx.fill(0.0);
-                for oy in oys.clone() {
-                    let ky = (iy as isize + window.padding[0]) as usize - oy * window.stride[0];
-                    for ox in oxs.clone() {
-                        let kx = (ix as isize + window.padding[1]) as usize - ox * window.stride[1];
-                        let (o, position) = (oy * ow + ox, ky * window.kernel[1] + kx);
-                        let first = (sample * oh * ow + o) * channels * BYTES;
-                        let indices = &b.indices[first..first + channels * BYTES];
-                        // SAFETY: checked for the whole output.
-                        let dy = unsafe {
-                            let dy = b.dy.add(sample * b.dy_strides[0] + o * b.dy_strides[1]);
-                            std::slice::from_raw_parts(dy, channels)
-                        };
-                        gather::<BYTES>(dx, dy, indices, position as u32);
+                for c in (0..channels).step_by(LANES) {
+                    let n = LANES.min(channels - c);
+                    let mut sum = s.zero();
+                    for oy in oys.clone() {
+                        let ky = (iy as isize + window.padding[0]) as usize - oy * window.stride[0];
+                        for ox in oxs.clone() {
+                            let kx = (ix as isize + window.padding[1]) as usize - ox * window.stride[1];
+                            let (o, position) = (oy * ow + ox, ky * window.kernel[1] + kx);
+                            let first = (sample * oh * ow + o) * channels + c;
+                            // SAFETY: dy and the indices were checked for the whole output.
+                            unsafe {
+                                let at = positions::<S, BYTES>(s, b.indices.as_ptr().add(first * BYTES), n);
+                                let dy = b.dy.add(sample * b.dy_strides[0] + o * b.dy_strides[1] + c);
+                                let off = s.abs(s.sub(at, s.splat(position as f32)));
+                                let dy = s.select_gt(s.splat(0.5), off, load_part(s, dy, n), s.zero());
+                                sum = s.add(sum, dy);
+                            }
+                        }
                     }
+                    // SAFETY: n channels from c.
+                    unsafe { store_part(s, dx.as_mut_ptr().add(c), sum, n) };
                 }
             }
         }
-    }
-}
-
-/// dx += dy where the index is `position`. A plain loop over channels, which the compiler turns into masked vectors.
-#[inline(always)]
-fn gather<const BYTES: usize>(dx: &mut [f32], dy: &[f32], indices: &[u8], position: u32) {
-    let (indices, _) = indices.as_chunks::<BYTES>();
-    let position: [u8; BYTES] = std::array::from_fn(|i| position.to_ne_bytes()[i]);
-    for ((dx, &dy), &index) in dx.iter_mut().zip(dy).zip(indices) {
-        *dx += if index == position { dy } else { 0.0 };
     }
 }

@@ -48,6 +48,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writes of `n` `f32`.
     unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize);
+    /// Loads `n <= 16` bytes as whole numbers.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of `n` bytes.
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> Self::V;
+    /// Stores the first `n <= 16` lanes, whole numbers from 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of `n` bytes.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::V, n: usize);
 
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
@@ -192,6 +202,15 @@ mod tests {
                 // SAFETY: both arrays hold 16 lanes.
                 unsafe { s.store_n(out.as_mut_ptr(), s.load_n(self.0.as_ptr(), n), n) };
                 bits.extend(out.map(f32::to_bits));
+                let (numbers, mut bytes) = (std::array::from_fn(|i| (17 * i) as f32), [7u8; LANES]);
+                // SAFETY: the array holds 16 bytes.
+                unsafe {
+                    s.store_bytes(bytes.as_mut_ptr(), s.from_array(&numbers), n);
+                    bits.extend(s.to_array(s.load_bytes(bytes.as_ptr(), LANES)).map(f32::to_bits));
+                    bits.extend(s.to_array(s.load_bytes(bytes.as_ptr(), n)).map(f32::to_bits));
+                }
+                let whole = |i: usize| if i < n { 17 * i as u8 } else { 7 };
+                assert_eq!(bytes, std::array::from_fn(whole));
             }
             bits
         }

@@ -50,6 +50,19 @@ impl Simd for Portable {
         unsafe { p.copy_from_nonoverlapping(v.as_ptr(), n) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> Self::V {
+        let mut bytes = [0u8; LANES];
+        // SAFETY: the caller vouches for `n` bytes.
+        unsafe { p.copy_to_nonoverlapping(bytes.as_mut_ptr(), n) };
+        bytes.map(f32::from)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::V, n: usize) {
+        let bytes = v.map(|v| v as u8);
+        // SAFETY: the caller vouches for `n` bytes.
+        unsafe { p.copy_from_nonoverlapping(bytes.as_ptr(), n) }
+    }
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |a, b| a + b)
     }

@@ -3,7 +3,7 @@
 //! The methods are `inline(always)` and end up inside `with_avx2` or `with_avx512`, which carry the target features; only
 //! there do the intrinsics become single instructions.
 
-use super::{Kernel, Simd};
+use super::{Kernel, LANES, Simd};
 use core::arch::x86_64::*;
 
 /// AVX2 and FMA.
@@ -54,6 +54,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
         unsafe { _mm512_mask_storeu_ps(p, ((1u32 << n) - 1) as u16, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> __m512 {
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(((1u32 << n) - 1) as u16, p.cast());
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m512, n: usize) {
+        unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as u16, _mm512_cvtps_epi32(v)) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -183,6 +194,36 @@ impl Simd for Avx2 {
         unsafe {
             _mm256_maskstore_ps(p, m[0], v[0]);
             _mm256_maskstore_ps(p.wrapping_add(8), m[1], v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> Pair {
+        let mut bytes = [0u8; LANES];
+        unsafe {
+            if n == LANES {
+                bytes = *p.cast::<[u8; LANES]>();
+            } else {
+                p.copy_to_nonoverlapping(bytes.as_mut_ptr(), n);
+            }
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let high = _mm_srli_si128::<8>(bytes);
+            [_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Pair, n: usize) {
+        unsafe {
+            // Packing works within 128-bit lanes; the permutation puts the words in order.
+            let words = _mm256_packus_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let mut bytes = [0u8; LANES];
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed);
+            if n == LANES {
+                *p.cast::<[u8; LANES]>() = bytes;
+            } else {
+                p.copy_from_nonoverlapping(bytes.as_ptr(), n);
+            }
         }
     }
     #[inline(always)]

@@ -131,9 +131,9 @@ fn rule(graph: &mut Graph, node: &Node, dy: ValueId, need: &dyn Fn(usize) -> boo
             one(graph, Op::AdaptiveAvgPoolBackward { input }, &[dy])
         }
         &Op::Activate(activation) => activate(graph, activation, dy, x, y),
-        Op::BatchNorm { relu: false, .. } => {
+        Op::BatchNorm { activation: None, .. } => {
             let inputs = [dy, x, node.inputs[1], node.outputs[1], node.outputs[3]];
-            let made = graph.push_all(Op::BatchNormBackward { relu: false }, &inputs)?;
+            let made = graph.push_all(Op::BatchNormBackward { activation: None }, &inputs)?;
             Ok(made.into_iter().enumerate().collect())
         }
         &Op::BatchNormInfer { eps } => {

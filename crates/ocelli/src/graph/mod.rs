@@ -223,7 +223,7 @@ impl Graph {
         consumers
     }
 
-    fn value(&mut self, ty: Type, name: Option<String>) -> ValueId {
+    pub(crate) fn value(&mut self, ty: Type, name: Option<String>) -> ValueId {
         self.values.push(Value { ty, name });
         ValueId(self.values.len() as u32 - 1)
     }

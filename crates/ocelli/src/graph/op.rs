@@ -154,13 +154,13 @@ pub enum Op {
     BatchNorm {
         /// Added to the variance.
         eps: f64,
-        /// Whether ReLU follows; set by fusion.
-        relu: bool,
+        /// What follows; set by fusion, to ReLU or ReLU6.
+        activation: Option<Activation>,
     },
-    /// `(dy, x, scale, mean, 1/√(variance + eps), y if relu) → dx, dscale, dshift`
+    /// `(dy, x, scale, mean, 1/√(variance + eps), y if an activation followed) → dx, dscale, dshift`
     BatchNormBackward {
-        /// Whether dy passes ReLU's gradient first; set by fusion.
-        relu: bool,
+        /// Whose gradient dy passes first; set by fusion.
+        activation: Option<Activation>,
     },
     /// `(mean, variance, running mean, running variance) → ()`: running ← (1 − momentum) · running + momentum · batch.
     /// Changes its last two inputs.

@@ -1,9 +1,12 @@
 //! Fusion: operations that one kernel computes in one pass over its output.
+//!
+//! Forward, activations move into the convolution, linear layer or batch norm before them, and a batch norm of fixed
+//! statistics into the convolution before it. Backward, the gradient of an activation moves into the batch norm's, and
+//! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output.
 
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 
-/// The graph with activations moved into the convolution or linear layer before them, and, where statistics are fixed,
-/// batch norm folded into the convolution before it. A value that anything else reads stays as it is.
+/// The graph with fused operations. A value that anything else reads stays as it is.
 pub fn fuse(graph: &Graph) -> Graph {
     let mut readers: Vec<usize> = graph.consumers().iter().map(Vec::len).collect();
     graph.results.iter().for_each(|v| readers[v.index()] += 1);
@@ -16,6 +19,18 @@ pub fn fuse(graph: &Graph) -> Graph {
             fused.forward_nodes = fused.nodes.len();
         }
         let before = node.inputs.first().filter(|x| readers[x.index()] == 1).and_then(|x| maker[x.index()]);
+        if let Some((at, pool)) = before.and_then(|at| Some((at, pooled(&fused, &fused.nodes[at], node)?))) {
+            // dy passes the activation's gradient first, then goes to the maxima.
+            let scatter = fused.nodes[at].clone();
+            let masked = fused.value(fused.ty(scatter.inputs[0]).clone(), None);
+            fused.nodes[at] = Node { inputs: vec![scatter.inputs[0], pool], outputs: vec![masked], ..node.clone() };
+            let inputs = vec![masked, scatter.inputs[1]];
+            fused.nodes.insert(at + 1, Node { inputs, outputs: node.outputs.clone(), ..scatter });
+            maker.iter_mut().flatten().filter(|made| **made > at).for_each(|made| *made += 1);
+            maker.push(Some(at));
+            maker[node.outputs[0].index()] = Some(at + 1);
+            continue;
+        }
         let merged = before.and_then(|at| Some((at, merge(&fused.nodes[at], node)?)));
         let at = match merged {
             Some((at, node)) => {
@@ -54,9 +69,27 @@ fn merge(first: &Node, second: &Node) -> Option<Node> {
             let inputs: Vec<ValueId> = first.inputs.iter().chain(&second.inputs[1..]).copied().collect();
             (Op::ConvNorm { window, groups, bias, eps, activation: None }, inputs)
         }
+        (&Op::BatchNorm { eps, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
+            let op = Op::BatchNorm { eps, activation: Some(activation) };
+            let outputs = [&second.outputs[..], &first.outputs[1..]].concat();
+            return Some(Node { op, inputs: first.inputs.clone(), outputs, layer: first.layer });
+        }
+        (&Op::ActivateBackward(activation), Op::BatchNormBackward { activation: None }) if in_epilogue(activation) => {
+            let inputs = [&first.inputs[..1], &second.inputs[1..], &first.inputs[1..]].concat();
+            let op = Op::BatchNormBackward { activation: Some(activation) };
+            return Some(Node { op, inputs, outputs: second.outputs.clone(), layer: second.layer });
+        }
         _ => return None,
     };
     Some(Node { op, inputs, outputs: second.outputs.clone(), layer: first.layer })
+}
+
+/// The output of the max pooling whose gradient `first` is, if `second` is that of the activation before it.
+fn pooled(graph: &Graph, first: &Node, second: &Node) -> Option<ValueId> {
+    let (Op::MaxPoolBackward { .. }, &Op::ActivateBackward(activation)) = (&first.op, &second.op) else { return None };
+    let forward = |node: &&Node| matches!(node.op, Op::MaxPool(_)) && node.outputs[1] == first.inputs[1];
+    let pool = graph.nodes.iter().find(forward)?;
+    (in_epilogue(activation) && pool.inputs[0] == second.inputs[1]).then(|| pool.outputs[0])
 }
 
 /// Activations that the kernels apply before they write.

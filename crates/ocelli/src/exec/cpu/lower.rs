@@ -61,8 +61,8 @@ impl Lower<'_, '_> {
             Op::AdaptiveAvgPoolBackward { .. } => self.adaptive_avg_pool(true),
             Op::Activate(activation) => self.activate(*activation),
             Op::ActivateBackward(activation) => self.activate_backward(*activation),
-            Op::BatchNorm { eps, relu } => self.batch_norm(*eps, *relu),
-            Op::BatchNormBackward { relu } => self.batch_norm_backward(*relu),
+            Op::BatchNorm { eps, activation } => self.batch_norm(*eps, *activation),
+            Op::BatchNormBackward { activation } => self.batch_norm_backward(*activation),
             Op::RunningStatistics { momentum } => self.running_statistics(*momentum),
             Op::BatchNormInfer { eps } => self.batch_norm_infer(*eps),
             Op::BatchNormInferBackward { eps } => self.batch_norm_infer_backward(*eps),
@@ -128,6 +128,16 @@ impl Lower<'_, '_> {
             return (buffer, true);
         }
         (self.b.of(output), false)
+    }
+}
+
+/// ReLU's ceiling, as batch norm's kernels have it.
+pub fn ceiling(activation: Option<Activation>) -> Result<Option<f32>> {
+    match activation {
+        None => Ok(None),
+        Some(Activation::Relu) => Ok(Some(f32::INFINITY)),
+        Some(Activation::Relu6) => Ok(Some(6.0)),
+        Some(other) => Err(Error::new(format!("{other:?} cannot be fused into a batch norm"))),
     }
 }
 

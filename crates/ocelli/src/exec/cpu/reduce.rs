@@ -1,10 +1,10 @@
 //! Operations that sum over channels or the batch: normalisations, softmax, losses; dropout; and the updates.
 
-use super::lower::{Lower, PerPicture};
+use super::lower::{Lower, PerPicture, ceiling};
 use crate::error::Result;
 use crate::exec::Optimizer;
 use crate::exec::plain::{rule, update_step};
-use crate::graph::{LossKind, Lrn};
+use crate::graph::{Activation, LossKind, Lrn};
 use crate::plan::{Io, Run};
 use ocelli_kernels::dropout::{Dropout, dropout};
 use ocelli_kernels::elementwise::{View, ViewMut};
@@ -15,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 impl Lower<'_, '_> {
     /// `(x, scale, shift) → y, mean, variance, 1/√(variance + eps)`
-    pub fn batch_norm(&mut self, eps: f64, relu: bool) -> Result<()> {
+    pub fn batch_norm(&mut self, eps: f64, activation: Option<Activation>) -> Result<()> {
+        let relu = ceiling(activation)?;
         let per = self.layout(0);
         let reads = [self.input(0), self.input(1), self.input(2)];
         let space = self.b.scratch(norm::workspace(per.extent(self.b.batch)) + per.channels);
@@ -35,8 +36,9 @@ impl Lower<'_, '_> {
         self.step("batch norm", &reads, &writes, Box::new(body))
     }
 
-    /// `(dy, x, scale, mean, 1/√(variance + eps), y if relu) → dx, dscale, dshift`
-    pub fn batch_norm_backward(&mut self, relu: bool) -> Result<()> {
+    /// `(dy, x, scale, mean, 1/√(variance + eps), y if an activation followed) → dx, dscale, dshift`
+    pub fn batch_norm_backward(&mut self, activation: Option<Activation>) -> Result<()> {
+        let relu = ceiling(activation)?;
         let per = self.layout(1);
         let reads: Vec<_> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
         let space = self.b.scratch(norm::workspace(per.extent(self.b.batch)));
@@ -46,7 +48,7 @@ impl Lower<'_, '_> {
                 extent: per.extent(run.n),
                 x: View::dense(io.read(1)),
                 dy: View::dense(io.read(0)),
-                relu_output: relu.then(|| View::dense(io.read(5))),
+                relu_output: relu.map(|ceiling| (View::dense(io.read(5)), ceiling)),
                 gamma: io.read(2),
                 mean: io.read(3),
                 inv_std: io.read(4),
@@ -80,7 +82,7 @@ impl Lower<'_, '_> {
             let (scale, shift) = io.write(1).split_at_mut(per.channels);
             norm::fold_statistics([1, 2, 3, 4].map(|i| io.read(i)), eps, [scale, shift]);
             let (x, y) = (View::dense(io.read(0)), ViewMut::dense(io.write(0)));
-            norm::affine(run.cpu, per.extent(run.n), x, [scale, shift], None, false, y);
+            norm::affine(run.cpu, per.extent(run.n), x, [scale, shift], None, None, y);
         };
         self.step("batch norm", &reads, &[y, space], Box::new(body))
     }
@@ -107,7 +109,7 @@ impl Lower<'_, '_> {
             let input = BatchNormBackward { extent, x, dy, relu_output: None, gamma, mean, inv_std: inverse };
             let sums = [io.write(1), io.write(2)];
             norm::batch_norm_backward(run.cpu, &input, ViewMut::dense(dx), sums, space);
-            norm::affine(run.cpu, extent, dy, [factor, zero], None, false, ViewMut::dense(dx));
+            norm::affine(run.cpu, extent, dy, [factor, zero], None, None, ViewMut::dense(dx));
         };
         self.step("batch norm gradient", &reads, &writes, Box::new(body))
     }

@@ -47,7 +47,7 @@ impl LayerKind for BatchNorm {
         }
         let mut inputs = vec![l.input(0)];
         inputs.extend(l.parameters(&affine));
-        let made = l.push(Op::BatchNorm { eps, relu: false }, &inputs)?;
+        let made = l.push(Op::BatchNorm { eps, activation: None }, &inputs)?;
         let mut inputs = vec![made[1], made[2]];
         inputs.extend(l.parameters(&statistics));
         l.update_statistics(Op::RunningStatistics { momentum: self.momentum }, inputs);
