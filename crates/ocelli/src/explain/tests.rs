@@ -190,6 +190,17 @@ fn shifts_are_measured_for_every_layer() {
     assert!((shifts.layers[1].change[0] - root2 / 2.0).abs() < 1e-6, "{:?}", shifts.layers[1]);
     assert_eq!(shifts.answers.len(), 4 * shift::MOST);
     assert!(shifts.counter_examples.is_empty());
+
+    // Two pixels of one cell, 0.9 and 1. One pixel to the right, the picture changes by (0.9, 0.1, 1) against (0.9, 1),
+    // but the pooled one, 1 in one cell, becomes 0.9 and 1 in two.
+    image[5 * 12 + 4] = 0.9;
+    image[5 * 12 + 5] = 1.0;
+    let shifts = shift::measure(&net, &image, 0, &mut pool).unwrap();
+    let found =
+        shifts.counter_examples.iter().find(|example| example.direction == "right" && example.shift == 1).unwrap();
+    assert_eq!(found.layer, "pool");
+    assert!((found.before - (1.82f64 / 1.81).sqrt()).abs() < 1e-6, "{found:?}");
+    assert!((found.after - 1.01f64.sqrt()).abs() < 1e-6, "{found:?}");
 }
 
 #[test]
