@@ -124,7 +124,7 @@ pub fn check_pictures(graph: &Graph, images: &[f32], n: usize) -> Result<()> {
     }
 }
 
-/// Runs `n` pictures through a plan made for `batch` at a time and gathers its first result.
+/// Runs `n` pictures through a plan made for `batch` at a time and gathers its first result in place of what `all` held.
 pub fn run_in_batches(
     session: &mut dyn Session,
     plan: usize,
@@ -132,16 +132,18 @@ pub fn run_in_batches(
     batch: usize,
     images: &[f32],
     n: usize,
-) -> Result<Vec<f32>> {
+    all: &mut Vec<f32>,
+) -> Result<()> {
     check_pictures(graph, images, n)?;
     let result = graph.results[0];
-    let mut all = Vec::with_capacity(graph.ty(result).elements(n));
+    all.clear();
+    all.reserve(graph.ty(result).elements(n));
     let picture = images.len() / n.max(1);
     session.run(plan, Part::Constants, 0, &Feed::default())?;
     for chunk in images.chunks((picture * batch).max(1)) {
         let n = chunk.len() / picture;
         session.run(plan, Part::Forward, n, &Feed { images: chunk, ..Feed::default() })?;
-        all.extend(session.fetch(plan, result, n).unwrap_or_default());
+        session.fetch_into(plan, result, n, all);
     }
-    Ok(all)
+    Ok(())
 }

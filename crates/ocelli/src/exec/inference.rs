@@ -38,7 +38,17 @@ impl Inference {
     /// # Errors
     /// The pictures do not fit the network.
     pub fn logits(&mut self, images: &[f32], n: usize) -> Result<Vec<f32>> {
-        build::run_in_batches(&mut *self.session, self.plan, &self.graph, self.batch, images, n)
+        let mut logits = Vec::new();
+        self.logits_into(images, n, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// As [`Inference::logits`], in place of what `logits` held: with room for them, nothing is allocated.
+    ///
+    /// # Errors
+    /// The pictures do not fit the network.
+    pub fn logits_into(&mut self, images: &[f32], n: usize, logits: &mut Vec<f32>) -> Result<()> {
+        build::run_in_batches(&mut *self.session, self.plan, &self.graph, self.batch, images, n, logits)
     }
 
     /// Every layer's output for one picture `[channels, height, width]`, by layer name: `[channels, height, width]` or

@@ -103,8 +103,13 @@ pub trait Session: Send {
     /// # Errors
     /// The feed does not fit the graph.
     fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()>;
-    /// A value after a run with `n` pictures, in the layout that the graph writes. `None` where it was not kept.
-    fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>>;
+    /// Appends a value after a run with `n` pictures, in the layout that the graph writes. `None` where it was not kept.
+    fn fetch_into(&mut self, plan: usize, value: ValueId, n: usize, out: &mut Vec<f32>) -> Option<()>;
+    /// As [`Session::fetch_into`], in memory of its own.
+    fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>> {
+        let mut out = Vec::new();
+        self.fetch_into(plan, value, n, &mut out).map(|()| out)
+    }
     /// The first number of a value, without allocating.
     fn number(&mut self, plan: usize, value: ValueId) -> f32;
     /// Sets values of a parameter or state from the `start`-th on; names that no plan uses are ignored.

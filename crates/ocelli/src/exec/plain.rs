@@ -59,8 +59,8 @@ impl Session for PlainSession {
         interpreter.run(nodes, n, feed, &mut self.stored)
     }
 
-    fn fetch(&mut self, plan: usize, value: ValueId, _n: usize) -> Option<Vec<f32>> {
-        self.plans[plan].value(value, &self.stored).map(<[f32]>::to_vec)
+    fn fetch_into(&mut self, plan: usize, value: ValueId, _n: usize, out: &mut Vec<f32>) -> Option<()> {
+        self.plans[plan].value(value, &self.stored).map(|values| out.extend_from_slice(values))
     }
 
     fn number(&mut self, plan: usize, value: ValueId) -> f32 {

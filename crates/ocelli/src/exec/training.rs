@@ -146,7 +146,9 @@ impl Training {
     /// The pictures do not fit the network.
     pub fn logits(&mut self, images: &[f32], n: usize) -> Result<Vec<f32>> {
         let (plan, graph) = &self.evaluation;
-        build::run_in_batches(&mut *self.session, *plan, graph, self.batch, images, n)
+        let mut logits = Vec::new();
+        build::run_in_batches(&mut *self.session, *plan, graph, self.batch, images, n, &mut logits)?;
+        Ok(logits)
     }
 
     /// Parameters and running statistics, by PyTorch's names.

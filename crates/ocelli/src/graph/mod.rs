@@ -76,25 +76,33 @@ impl Type {
     }
     /// The sizes for a batch of `n`.
     pub fn sizes(&self, n: usize) -> Vec<usize> {
-        self.dims.iter().map(|d| if let Dim::Fixed(size) = d { *size } else { n }).collect()
+        self.sizes_of(n).collect()
+    }
+    fn sizes_of(&self, n: usize) -> impl Iterator<Item = usize> {
+        self.dims.iter().map(move |d| if let Dim::Fixed(size) = d { *size } else { n })
     }
     /// Elements for a batch of `n`.
     pub fn elements(&self, n: usize) -> usize {
-        self.sizes(n).iter().product()
+        self.sizes_of(n).product()
     }
     /// Elements of one picture (of the whole value, where it has no batch).
     pub fn per_picture(&self) -> usize {
         self.elements(1)
     }
-    /// Channels, height and width of feature maps.
+    /// Channels, height and width of `[batch, channels, height, width]`, where the value is that.
+    pub fn map_sizes(&self) -> Option<(usize, [usize; 2])> {
+        match self.dims[..] {
+            [Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Some((c, [h, w])),
+            _ => None,
+        }
+    }
+    /// As [`Type::map_sizes`], where nothing else will do.
     ///
     /// # Errors
     /// The value is not `[batch, channels, height, width]`.
     pub fn as_maps(&self) -> Result<(usize, [usize; 2])> {
-        match self.dims[..] {
-            [Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok((c, [h, w])),
-            _ => Err(Error::new(format!("feature maps [batch, channels, height, width] are needed here, not {self}"))),
-        }
+        let error = || Error::new(format!("feature maps [batch, channels, height, width] are needed here, not {self}"));
+        self.map_sizes().ok_or_else(error)
     }
 }
 

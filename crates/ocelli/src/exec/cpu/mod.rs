@@ -109,17 +109,21 @@ impl Session for CpuSession {
         Ok(timings)
     }
 
-    fn fetch(&mut self, plan: usize, value: ValueId, n: usize) -> Option<Vec<f32>> {
+    fn fetch_into(&mut self, plan: usize, value: ValueId, n: usize, out: &mut Vec<f32>) -> Option<()> {
         let planned = &self.plans[plan];
         let ty = planned.graph.ty(value);
         if ty.element != ElementType::F32 {
             return None;
         }
         let data = planned.plan.value(value, &self.store)?.get(..ty.elements(n))?;
-        let Ok((channels, [h, w])) = ty.as_maps() else { return Some(data.to_vec()) };
-        let mut out = vec![0.0; data.len()];
-        layout::channels_first(&self.cpu, n, channels, h * w, data, &mut out);
-        Some(out)
+        let Some((channels, [h, w])) = ty.map_sizes() else {
+            out.extend_from_slice(data);
+            return Some(());
+        };
+        let start = out.len();
+        out.resize(start + data.len(), 0.0);
+        layout::channels_first(&self.cpu, n, channels, h * w, data, &mut out[start..]);
+        Some(())
     }
 
     fn number(&mut self, plan: usize, value: ValueId) -> f32 {

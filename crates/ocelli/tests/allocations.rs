@@ -1,0 +1,144 @@
+//! After the first, a training step and an inference allocate nothing and start no thread. A test of its own process:
+//! the allocator counts for all threads.
+
+use ocelli::data::Batch;
+use ocelli::exec::{Device, Inference, Loss, Optimizer, TrainOptions, Training};
+use ocelli::net::{Net, Resolved, initialise};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const THREADS: usize = 2;
+const BATCH: usize = 5;
+
+/// Batch norm, shortcuts, a step between stages and dropout.
+const RESIDUAL: &str = r#"
+    { type = "conv", filters = 8, kernel = 3, padding = 1, bias = false },
+    { type = "batch_norm" },
+    { type = "relu", name = "stem" },
+    { type = "conv", filters = 8, kernel = 3, padding = 1, bias = false },
+    { type = "batch_norm", name = "branch" },
+    { type = "add", inputs = ["branch", "stem"] },
+    { type = "relu" },
+    { type = "max_pool", name = "stage", kernel = 3, stride = 2, padding = 1 },
+    { type = "conv", filters = 16, kernel = 3, stride = 2, padding = 1, bias = false },
+    { type = "batch_norm", name = "down" },
+    { type = "conv", filters = 16, kernel = 1, stride = 2, bias = false, inputs = ["stage"] },
+    { type = "batch_norm", name = "shortcut" },
+    { type = "add", inputs = ["down", "shortcut"] },
+    { type = "relu" },
+    { type = "global_avg_pool" },
+    { type = "dropout", rate = 0.5 },
+    { type = "linear", units = "classes" },
+"#;
+
+/// Wide enough for Winograd's convolutions, depthwise convolutions, local response normalisation, average pooling.
+const WIDE: &str = r#"
+    { type = "conv", filters = 32, kernel = 3, padding = 1 },
+    { type = "relu" },
+    { type = "lrn", size = 5 },
+    { type = "conv", filters = 48, kernel = 3, padding = 1 },
+    { type = "leaky_relu", slope = 0.1 },
+    { type = "conv", filters = 48, kernel = 3, padding = 1, groups = 48 },
+    { type = "batch_norm" },
+    { type = "relu6" },
+    { type = "conv", filters = 32, kernel = 5, padding = 2 },
+    { type = "gelu" },
+    { type = "avg_pool", kernel = 2 },
+    { type = "conv", filters = 32, kernel = 1 },
+    { type = "linear", units = 40 },
+    { type = "tanh" },
+    { type = "dropout", rate = 0.2 },
+    { type = "linear", units = "classes" },
+"#;
+
+fn nets() -> [(&'static str, Resolved); 3] {
+    let written = |layers: &str| {
+        let text = format!("format = 1\nname = \"t\"\ninput = [3, 14, 14]\nclasses = 4\nlayers = [\n{layers}\n]\n");
+        Net::from_toml(&text, "t.toml").unwrap().resolve(None, None).unwrap()
+    };
+    let lenet5 = Net::zoo("lenet5").unwrap().resolve(None, None).unwrap();
+    [("lenet5", lenet5), ("residual", written(RESIDUAL)), ("wide", written(WIDE))]
+}
+
+fn options() -> [TrainOptions; 3] {
+    let cross_entropy = Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
+    let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
+    let adam = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+    let plain = TrainOptions { loss: cross_entropy, optimizer: sgd, weight_decay: 5e-4, clip: None, seed: 0 };
+    [
+        TrainOptions { optimizer: adam, clip: Some(1.0), ..plain.clone() },
+        TrainOptions { loss: Loss::MeanSquared, ..plain.clone() },
+        plain,
+    ]
+}
+
+/// `n` pictures with what either loss wants of them.
+fn batch(net: &Resolved, n: usize) -> Batch {
+    let values = |count: usize| (0..count).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
+    let labels = (0..n).map(|i| (i % net.classes) as u32).collect();
+    let images = values(n * net.input.iter().product::<usize>());
+    Batch { n, images, labels, targets: values(n * net.classes), ..Batch::default() }
+}
+
+/// Threads of this process where the system tells them.
+fn threads() -> Option<usize> {
+    std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
+}
+
+/// Fails if the second to fourth call of `work` allocate, free or leave other threads than the first one left.
+fn assert_steady(what: &str, mut work: impl FnMut()) {
+    work();
+    // A worker that the system has not run yet sets itself up when it runs for the first time.
+    std::thread::sleep(Duration::from_millis(50));
+    let before = threads();
+    let region = Region::new(ALLOCATOR);
+    (0..3).for_each(|_| work());
+    let used = region.change();
+    let calls = [used.allocations, used.reallocations, used.deallocations];
+    assert_eq!(calls, [0; 3], "{what}: allocations, reallocations, deallocations; {} bytes", used.bytes_allocated);
+    assert_eq!(threads(), before, "{what}: threads");
+}
+
+/// One test: a second one beside it would be counted too.
+#[test]
+fn a_step_after_the_first_allocates_nothing_and_starts_no_thread() {
+    let region = Region::new(ALLOCATOR);
+    let outside = threads();
+    let (net, device) = (&nets()[0].1, Device::cpu(THREADS));
+    let training = Training::new(net, initialise(net, 0), &options()[0], &device, BATCH).unwrap();
+    assert!(region.change().allocations > 0, "the allocator counts");
+    assert_eq!(threads(), outside.map(|n| n + THREADS - 1), "the threads are counted");
+    drop(training);
+
+    for (name, net) in nets() {
+        for exact in [false, true] {
+            let device = Device::cpu(THREADS).exact(exact);
+            for options in options() {
+                let mut training = Training::new(&net, initialise(&net, 0), &options, &device, BATCH).unwrap();
+                let mut batches = [batch(&net, BATCH), batch(&net, BATCH - 2)];
+                if options.loss != Loss::MeanSquared {
+                    batches.iter_mut().for_each(|batch| batch.targets.clear());
+                }
+                let mut step = 0;
+                assert_steady(&format!("training {name}, exact {exact}, {options:?}"), || {
+                    for batch in &batches {
+                        assert!(training.step(batch, 0.001, step).unwrap().finite);
+                        step += 1;
+                    }
+                });
+            }
+            // One full batch and a part of one: more pictures than are computed at a time.
+            let (pictures, n) = (batch(&net, BATCH + 2).images, BATCH + 2);
+            let mut inference = Inference::new(&net, initialise(&net, 0), &device, BATCH).unwrap();
+            let mut logits = Vec::new();
+            assert_steady(&format!("inference of {name}, exact {exact}"), || {
+                inference.logits_into(&pictures, n, &mut logits).unwrap();
+            });
+            assert_eq!(logits, inference.logits(&pictures, n).unwrap(), "{name}");
+        }
+    }
+}
