@@ -29,6 +29,7 @@ pub mod loss;
 pub mod lrn;
 pub mod math;
 pub mod norm;
+mod peak;
 pub(crate) mod pool;
 pub mod pooling;
 pub mod random;
@@ -41,6 +42,7 @@ pub(crate) mod tree;
 pub mod update;
 
 pub use isa::Isa;
+pub use peak::peak;
 pub use pool::Pool;
 
 /// What a kernel runs on: threads and an instruction set.

@@ -4,7 +4,7 @@
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::exec::{Device, Inference, Loss, Optimizer, Part, Timing, TrainOptions, Training};
-use crate::net::{Resolved, initialise};
+use crate::net::{Resolved, ResolvedLayer, initialise};
 use crate::tensor::Tensors;
 use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::geometry::{ConvShape, Window};
@@ -42,6 +42,17 @@ pub fn median_ms(step: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
 fn normal(n: usize, stream: u64) -> Vec<f32> {
     let mut random = Random::new(0, random::name("bench"), stream, 0);
     (0..n).map(|_| random.normal() as f32).collect()
+}
+
+/// What [`NetBench::train`] does: cross-entropy, and SGD with momentum 0.9 and decay 0.0005.
+pub fn train_options() -> TrainOptions {
+    TrainOptions {
+        loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
+        optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
+        weight_decay: 5e-4,
+        clip: None,
+        seed: 0,
+    }
 }
 
 /// A network on random pictures and, unless given, random parameters.
@@ -83,13 +94,7 @@ impl<'a> NetBench<'a> {
     /// # Errors
     /// The network cannot be trained.
     pub fn train(self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
-        let options = TrainOptions {
-            loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
-            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
-            weight_decay: 5e-4,
-            clip: None,
-            seed: 0,
-        };
+        let options = train_options();
         let mut training = Training::new(self.net, self.tensors, &options, self.device, self.n)?;
         let batch = Self::pictures(self.net, self.n);
         let mut step = 0;
@@ -105,6 +110,75 @@ impl<'a> NetBench<'a> {
         })?;
         Ok((ms, if layers { training.profile(&batch, 0.01)? } else { Vec::new() }))
     }
+}
+
+/// One layer's share of a run, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct LayerTimes {
+    /// The layer, or `(others)`: loss and update.
+    pub name: String,
+    /// Multiply-adds of the batch in one pass, counted as direct convolution.
+    pub macs: u64,
+    /// Forward, packing of weights included.
+    pub forward: f64,
+    /// The gradient of a convolution's or linear layer's input.
+    pub data_gradient: f64,
+    /// The gradient of its weights.
+    pub weight_gradient: f64,
+    /// Everything else of the backward pass.
+    pub other: f64,
+    /// The kernels that were chosen for the passes that have a choice, in their order.
+    pub kernels: Vec<&'static str>,
+}
+
+impl LayerTimes {
+    /// Milliseconds in all.
+    pub fn total(&self) -> f64 {
+        self.forward + self.data_gradient + self.weight_gradient + self.other
+    }
+
+    /// Operations a second over the passes that multiply, in units of 10⁹, counted as direct convolution: two a
+    /// multiply-add. `None` where nothing is multiplied.
+    pub fn gflops(&self) -> Option<f64> {
+        let passes = [self.forward, self.data_gradient, self.weight_gradient];
+        let count = passes.iter().filter(|&&ms| ms > 0.0).count() as f64;
+        (self.macs > 0 && count > 0.0).then(|| 2.0 * self.macs as f64 * count / passes.iter().sum::<f64>() / 1e6)
+    }
+}
+
+/// The times of all layers with a share, in their order; steps without a layer come last.
+pub fn by_layer(net: &Resolved, batch: usize, timings: &[(Part, Timing)]) -> Vec<LayerTimes> {
+    let row = |name: &str, macs| LayerTimes { name: name.to_owned(), macs, ..LayerTimes::default() };
+    let macs = |layer: &ResolvedLayer| batch as u64 * layer.kind.macs(&layer.input_shapes, layer.shape);
+    let mut rows: Vec<LayerTimes> = net.layers.iter().map(|layer| row(&layer.name, macs(layer))).collect();
+    rows.push(row("(others)", 0));
+    let others = rows.len() - 1;
+    for (part, timing) in timings {
+        let row = &mut rows[timing.layer.unwrap_or(others).min(others)];
+        let time = match timing.step {
+            _ if *part == Part::Forward => &mut row.forward,
+            step if step.ends_with("data gradient") || step == "pack turned" => &mut row.data_gradient,
+            step if step.ends_with("weight gradient") => &mut row.weight_gradient,
+            _ => &mut row.other,
+        };
+        *time += timing.ms;
+        row.kernels.extend(timing.kernel);
+    }
+    rows.retain(|row| row.total() > 0.0);
+    rows
+}
+
+/// The peak of multiply-adds on registers, in 10⁹ operations a second: what `threads` threads reach together.
+///
+/// # Errors
+/// `OCELLI_ISA` names what this processor does not have.
+pub fn peak_gflops(threads: usize) -> Result<f64> {
+    Ok(ocelli_kernels::peak(&open_cpu(threads)?) / 1e9)
+}
+
+fn open_cpu(threads: usize) -> Result<ocelli_kernels::Cpu> {
+    ocelli_kernels::Cpu::new(threads)
+        .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))
 }
 
 /// A convolution to time.
@@ -125,6 +199,8 @@ pub struct ConvTimes {
     pub data_gradient_ms: f64,
     /// Gradient of the weights.
     pub weight_gradient_ms: f64,
+    /// The kernels that were chosen for the three.
+    pub kernels: [&'static str; 3],
 }
 
 impl ConvBench {
@@ -169,8 +245,7 @@ impl ConvBench {
     /// `OCELLI_ISA` names what this processor does not have.
     pub fn run(&self, device: &Device) -> Result<ConvTimes> {
         let threads = device.threads;
-        let cpu = ocelli_kernels::Cpu::new(threads)
-            .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
+        let cpu = open_cpu(threads)?;
         let ConvBench { n, shape } = *self;
         let [oh, ow] = shape.output();
         let (channels, filters) = (shape.channels, shape.filters);
@@ -205,13 +280,36 @@ impl ConvBench {
             weight.run(&cpu, n, source, gradient, &mut dw, None, &mut workspace);
             Ok(())
         })?;
-        Ok(ConvTimes { forward_ms, data_gradient_ms, weight_gradient_ms })
+        let kernels = [forward.kernel(), data.kernel(), weight.kernel()];
+        Ok(ConvTimes { forward_ms, data_gradient_ms, weight_gradient_ms, kernels })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_add_up_and_count_as_direct_convolution() {
+        let net = crate::net::Net::open("lenet5").unwrap().resolve(None, None).unwrap();
+        let at = |layer: Option<usize>, step, kernel, ms| Timing { layer, step, kernel, ms };
+        let conv1 = Some(net.layers.iter().position(|layer| layer.name == "conv1").unwrap());
+        let timings = [
+            (Part::Forward, at(conv1, "pack", None, 1.0)),
+            (Part::Forward, at(conv1, "conv", Some("padded"), 2.0)),
+            (Part::Forward, at(None, "loss", None, 5.0)),
+            (Part::Backward, at(conv1, "conv weight gradient", Some("tiles"), 3.0)),
+            (Part::Backward, at(conv1, "activation gradient", None, 4.0)),
+        ];
+        let rows = by_layer(&net, 10, &timings);
+        assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["conv1", "(others)"]);
+        let LayerTimes { forward, data_gradient, weight_gradient, other, kernels, .. } = &rows[0];
+        assert_eq!([*forward, *data_gradient, *weight_gradient, *other], [3.0, 0.0, 3.0, 4.0]);
+        assert_eq!(kernels[..], ["padded", "tiles"]);
+        // 10 pictures of 6 filters of 5x5x1 at 28x28 places, twice, in 6 ms.
+        let flops = 2.0 * 10.0 * f64::from(6 * 25 * 28 * 28) * 2.0;
+        assert_eq!((rows[0].gflops(), rows[1].gflops()), (Some(flops / 6.0 / 1e6), None));
+    }
 
     #[test]
     fn a_convolution_is_read_from_one_line() {

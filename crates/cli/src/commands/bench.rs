@@ -4,10 +4,9 @@ use crate::arguments::Globals;
 use crate::models::{device, net_or_model};
 use crate::text;
 use clap::{Args, ValueEnum};
-use ocelli::bench::{ConvBench, NetBench};
+use ocelli::bench::{self, ConvBench, LayerTimes, NetBench};
 use ocelli::error::{Error, Result};
-use ocelli::exec::{Part, Timing};
-use ocelli::net::Resolved;
+use ocelli::exec;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -54,19 +53,24 @@ impl Bench {
     fn time_net(&self, name: &str, globals: &Globals) -> Result<()> {
         let (net, tensors) = net_or_model(name)?;
         let (device, batch, threads) = (device(globals), self.batch_size, globals.threads());
+        let options = bench::train_options();
+        let memory = exec::memory(&net, (self.mode == Mode::Train).then_some(&options), &device, batch)?;
+        let memory = memory.stored + memory.scratch;
         let bench = NetBench::new(&net, tensors, &device, batch);
         let (mode, (ms, timings)) = match self.mode {
             Mode::Infer => ("infer", bench.infer(self.layers)?),
             Mode::Train => ("train", bench.train(self.layers)?),
         };
+        let layers = bench::by_layer(&net, batch, &timings);
         let images_per_s = batch as f64 / ms * 1e3;
-        let layers = by_layer(&net, &timings);
         if globals.json {
             let mut value = json!({ "schema": 1, "peer": "ocelli", "net": net.name, "mode": mode, "batch": batch,
                 "threads": threads, "median_ms": round(ms), "images_per_s": (images_per_s * 10.0).round() / 10.0 });
             if self.layers {
-                let layer = |(name, forward, backward): &(String, f64, f64)| json!({ "name": name, "forward_ms": round(*forward), "backward_ms": round(*backward) });
-                value["layers"] = layers.iter().map(layer).collect();
+                let peak = bench::peak_gflops(threads)?;
+                value["peak_gflops"] = json!(round(peak));
+                value["layers"] = layers.iter().map(|layer| as_json(layer, peak)).collect();
+                value["memory_bytes"] = json!(memory);
             }
             text::json(&value);
             return Ok(());
@@ -80,49 +84,69 @@ impl Bench {
             text::count(images_per_s as u64)
         ));
         if self.layers {
-            let total: f64 = layers.iter().map(|(_, forward, backward)| forward + backward).sum();
-            let row = |(name, forward, backward): &(String, f64, f64)| {
-                let share = 100.0 * (forward + backward) / total.max(f64::MIN_POSITIVE);
-                vec![name.clone(), format!("{forward:.3}"), format!("{backward:.3}"), format!("{share:.1}")]
-            };
-            let rows: Vec<Vec<String>> = layers.iter().map(row).collect();
-            text::print(&format!("\n{}", text::table(&["layer", "forward ms", "backward ms", "share %"], &rows, 1)));
+            let peak = bench::peak_gflops(threads)?;
+            text::print(&format!("\n{}", layer_table(&layers, peak)));
+            text::line(format!(
+                "\nThe peak is {peak:.0} GFLOP/s of multiply-adds on {}. GFLOP/s count a layer as direct convolution, so \
+                 Winograd's kernels\npass the peak. Memory: {}.",
+                text::counted(threads, "thread"),
+                ocelli::words::bytes(memory as u64)
+            ));
         }
         Ok(())
     }
 }
 
-/// Forward and backward time of every layer, in their order; steps without a layer (loss, update) come last.
-fn by_layer(net: &Resolved, timings: &[(Part, Timing)]) -> Vec<(String, f64, f64)> {
-    let mut rows: Vec<(String, f64, f64)> = net.layers.iter().map(|layer| (layer.name.clone(), 0.0, 0.0)).collect();
-    rows.push(("(others)".to_owned(), 0.0, 0.0));
-    let others = rows.len() - 1;
-    for (part, timing) in timings {
-        let row = &mut rows[timing.layer.unwrap_or(others).min(others)];
-        *(if *part == Part::Backward { &mut row.2 } else { &mut row.1 }) += timing.ms;
-    }
-    rows.retain(|(_, forward, backward)| forward + backward > 0.0);
-    rows
+fn layer_table(layers: &[LayerTimes], peak: f64) -> String {
+    let total: f64 = layers.iter().map(LayerTimes::total).sum();
+    let ms = |ms: f64| if ms > 0.0 { format!("{ms:.3}") } else { String::new() };
+    let row = |layer: &LayerTimes| {
+        let share = 100.0 * layer.total() / total.max(f64::MIN_POSITIVE);
+        let gflops = layer.gflops();
+        vec![
+            layer.name.clone(),
+            layer.kernels.join(", "),
+            ms(layer.forward),
+            ms(layer.data_gradient),
+            ms(layer.weight_gradient),
+            ms(layer.other),
+            format!("{share:.1}"),
+            gflops.map(|gflops| format!("{gflops:.1}")).unwrap_or_default(),
+            gflops.map(|gflops| format!("{:.0}", 100.0 * gflops / peak)).unwrap_or_default(),
+        ]
+    };
+    let header =
+        ["layer", "kernels", "forward ms", "data grad.", "weight grad.", "other", "share %", "GFLOP/s", "peak %"];
+    text::table(&header, &layers.iter().map(row).collect::<Vec<_>>(), 2)
+}
+
+fn as_json(layer: &LayerTimes, peak: f64) -> serde_json::Value {
+    json!({ "name": layer.name, "forward_ms": round(layer.forward), "data_gradient_ms": round(layer.data_gradient),
+        "weight_gradient_ms": round(layer.weight_gradient), "other_ms": round(layer.other),
+        "gflops": layer.gflops().map(round), "peak_share": layer.gflops().map(|gflops| round(gflops / peak)),
+        "kernels": layer.kernels })
 }
 
 fn time_conv(text: &str, globals: &Globals) -> Result<()> {
     let bench = ConvBench::parse(text)?;
     let times = bench.run(&device(globals))?;
+    let [forward, data, weight] = times.kernels;
     let all = [
-        ("forward", times.forward_ms),
-        ("data gradient", times.data_gradient_ms),
-        ("weight gradient", times.weight_gradient_ms),
+        ("forward", forward, times.forward_ms),
+        ("data gradient", data, times.data_gradient_ms),
+        ("weight gradient", weight, times.weight_gradient_ms),
     ];
     if globals.json {
         text::json(&json!({ "schema": 1, "peer": "ocelli", "conv": text, "threads": globals.threads(),
             "forward_ms": round(times.forward_ms), "data_gradient_ms": round(times.data_gradient_ms),
-            "weight_gradient_ms": round(times.weight_gradient_ms) }));
+            "weight_gradient_ms": round(times.weight_gradient_ms), "kernels": times.kernels }));
         return Ok(());
     }
     let flops = 2.0 * bench.shape.macs() as f64 * bench.n as f64;
-    let row =
-        |(name, ms): &(&str, f64)| vec![(*name).to_owned(), format!("{ms:.3}"), format!("{:.1}", flops / ms / 1e6)];
-    text::print(&text::table(&["", "ms", "GFLOP/s"], &all.iter().map(row).collect::<Vec<_>>(), 1));
+    let row = |(name, kernel, ms): &(&str, &str, f64)| {
+        vec![(*name).to_owned(), (*kernel).to_owned(), format!("{ms:.3}"), format!("{:.1}", flops / ms / 1e6)]
+    };
+    text::print(&text::table(&["", "kernel", "ms", "GFLOP/s"], &all.iter().map(row).collect::<Vec<_>>(), 2));
     Ok(())
 }
 

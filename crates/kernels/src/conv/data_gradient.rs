@@ -60,6 +60,16 @@ impl DataGradient {
         DataGradient { algorithm }
     }
 
+    /// The name of the kernel that was chosen.
+    pub fn kernel(&self) -> &'static str {
+        match &self.algorithm {
+            Algorithm::Indirect(_) => "indirect",
+            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Rows(_) => "rows",
+            Algorithm::Winograd(_) => "winograd",
+        }
+    }
+
     /// Values of the packed weights.
     pub fn packed_len(&self) -> usize {
         match &self.algorithm {

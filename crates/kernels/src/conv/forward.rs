@@ -66,6 +66,16 @@ impl Forward {
         Forward { algorithm }
     }
 
+    /// The name of the kernel that was chosen.
+    pub fn kernel(&self) -> &'static str {
+        match &self.algorithm {
+            Algorithm::Indirect(plan) if plan.padded.is_some() => "padded",
+            Algorithm::Indirect(_) => "indirect",
+            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Winograd(_) => "winograd",
+        }
+    }
+
     /// Values of the packed weights.
     pub fn packed_len(&self) -> usize {
         match &self.algorithm {

@@ -52,6 +52,16 @@ impl WeightGradient {
         WeightGradient { algorithm }
     }
 
+    /// The name of the kernel that was chosen.
+    pub fn kernel(&self) -> &'static str {
+        match &self.algorithm {
+            Algorithm::Tiles(plan) if plan.padded.is_some() => "padded",
+            Algorithm::Tiles(_) => "tiles",
+            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Winograd(_) => "winograd",
+        }
+    }
+
     /// Values of scratch memory that [`WeightGradient::run`] needs for up to `batch` pictures.
     pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {

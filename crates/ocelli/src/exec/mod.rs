@@ -157,6 +157,8 @@ pub struct Timing {
     pub layer: Option<usize>,
     /// What it does.
     pub step: &'static str,
+    /// Which of several kernels does it.
+    pub kernel: Option<&'static str>,
     /// Milliseconds.
     pub ms: f64,
 }

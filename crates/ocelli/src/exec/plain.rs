@@ -89,7 +89,7 @@ impl Session for PlainSession {
     fn profile(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<Vec<Timing>> {
         let start = Instant::now();
         self.run(plan, part, n, feed)?;
-        Ok(vec![Timing { layer: None, step: "interpreter", ms: start.elapsed().as_secs_f64() * 1e3 }])
+        Ok(vec![Timing { layer: None, step: "interpreter", kernel: None, ms: start.elapsed().as_secs_f64() * 1e3 }])
     }
 }
 

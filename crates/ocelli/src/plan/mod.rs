@@ -76,6 +76,8 @@ pub struct Step {
     pub layer: Option<usize>,
     /// What it does, for time tables.
     pub name: &'static str,
+    /// Which of several kernels does it.
+    pub kernel: Option<&'static str>,
 }
 
 #[derive(Clone, Copy)]
@@ -189,6 +191,7 @@ struct PendingStep {
     writes: Vec<BufferId>,
     layer: Option<usize>,
     name: &'static str,
+    kernel: Option<&'static str>,
     constant: bool,
 }
 
@@ -273,7 +276,14 @@ impl<'g> Builder<'g> {
     /// Adds a step.
     pub fn step(&mut self, name: &'static str, reads: &[BufferId], writes: &[BufferId], body: Body) {
         let (reads, writes, layer) = (reads.to_vec(), writes.to_vec(), self.layer);
-        self.steps.push(PendingStep { body, reads, writes, layer, name, constant: false });
+        self.steps.push(PendingStep { body, reads, writes, layer, name, kernel: None, constant: false });
+    }
+
+    /// Says which kernel the last step chose.
+    pub fn kernel(&mut self, kernel: &'static str) {
+        if let Some(step) = self.steps.last_mut() {
+            step.kernel = Some(kernel);
+        }
     }
 
     /// Adds a step whose result depends on parameters only. When the graph does not change them it runs once, and its
@@ -333,7 +343,7 @@ impl<'g> Builder<'g> {
             let (reads, store_reads, scratch_reads) = place(&step.reads);
             let (writes, store_writes, scratch_writes) = place(&step.writes);
             let spans = [store_reads, store_writes, scratch_reads, scratch_writes];
-            Step { body: step.body, reads, writes, spans, layer: step.layer, name: step.name }
+            Step { body: step.body, reads, writes, spans, layer: step.layer, name: step.name, kernel: step.kernel }
         };
         let values = self.of_value.iter().map(|b| b.as_ref().map(&span)).collect();
         Plan {

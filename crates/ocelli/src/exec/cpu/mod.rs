@@ -103,7 +103,8 @@ impl Session for CpuSession {
         let mut last = Instant::now();
         self.run_with(plan, part, n, feed, |step| {
             let now = Instant::now();
-            timings.push(Timing { layer: step.layer, step: step.name, ms: (now - last).as_secs_f64() * 1e3 });
+            let ms = (now - last).as_secs_f64() * 1e3;
+            timings.push(Timing { layer: step.layer, step: step.name, kernel: step.kernel, ms });
             last = now;
         })?;
         Ok(timings)

@@ -82,7 +82,7 @@ impl Lower<'_, '_> {
         bias: Option<BufferId>,
         activation: Option<Activation>,
     ) -> Result<()> {
-        let y = self.output(0);
+        let (y, name) = (self.output(0), kernel.kernel());
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
         let (channels, filters) = (shape.channels, shape.filters);
         let activation = epilogue(activation)?;
@@ -96,6 +96,7 @@ impl Lower<'_, '_> {
             kernel.run(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1));
         };
         self.b.step("conv", &reads, &[y, workspace], Box::new(body));
+        self.b.kernel(name);
         Ok(())
     }
 
@@ -103,6 +104,7 @@ impl Lower<'_, '_> {
     pub fn conv_data(&mut self, window: &Window, groups: usize) -> Result<()> {
         let shape = conv_shape(self.ty(self.node.outputs[0]), self.ty(self.node.inputs[1]), window, groups)?;
         let kernel = std::sync::Arc::new(DataGradient::new(&shape, self.isa, self.exact));
+        let name = kernel.kernel();
         let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
         let packed = self.b.scratch(kernel.packed_len());
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
@@ -119,6 +121,7 @@ impl Lower<'_, '_> {
             kernel.run(run.cpu, run.n, dy, io.read(1), dx, io.write(1));
         };
         self.b.step("conv data gradient", &[dy, packed], &[dx, workspace], Box::new(body));
+        self.b.kernel(name);
         Ok(())
     }
 
@@ -128,6 +131,7 @@ impl Lower<'_, '_> {
         let weight = self.ty(self.node.outputs[0]);
         let shape = conv_shape(self.ty(self.node.inputs[0]), weight, window, groups)?;
         let kernel = WeightGradient::new(&shape, self.isa, self.exact);
+        let name = kernel.kernel();
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
         let mut writes = vec![dweight, workspace];
         if bias {
@@ -140,6 +144,7 @@ impl Lower<'_, '_> {
             kernel.run(run.cpu, run.n, x, dy, io.write(0), dbias, io.write(1));
         };
         self.b.step("conv weight gradient", &[x, dy], &writes, Box::new(body));
+        self.b.kernel(name);
         Ok(())
     }
 
