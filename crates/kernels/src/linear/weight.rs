@@ -91,12 +91,12 @@ impl Block<'_> {
     #[inline(always)]
     fn tile<S: Simd, const U: usize, const NV: usize>(&self, s: S, unit: usize, k: usize, lanes: usize) {
         let sum: [[S::V; NV]; U] = over_groups(s, self.n, &Products { block: self, unit, k, lanes });
-        for (u, sums) in sum.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
+        for u in 0..U {
+            for v in 0..NV {
                 // SAFETY: every task writes units and inputs of its own.
                 unsafe {
                     let p = self.dw.pointer().add((unit + u) * self.row + k + v * LANES);
-                    if v + 1 < NV || lanes == LANES { s.store(p, *sum) } else { s.store_n(p, *sum, lanes) }
+                    if v + 1 < NV || lanes == LANES { s.store(p, sum[u][v]) } else { s.store_n(p, sum[u][v], lanes) }
                 }
             }
         }
@@ -127,15 +127,15 @@ impl<S: Simd, const U: usize, const NV: usize> Chain<S, U, NV> for Products<'_> 
             unsafe {
                 let from = x.as_ptr().add(i * row + self.k);
                 let mut x = [s.zero(); NV];
-                for (v, x) in x.iter_mut().enumerate() {
+                for v in 0..NV {
                     let p = from.add(v * LANES);
-                    *x = if v + 1 < NV || self.lanes == LANES { s.load(p) } else { s.load_n(p, self.lanes) };
+                    x[v] = if v + 1 < NV || self.lanes == LANES { s.load(p) } else { s.load_n(p, self.lanes) };
                 }
                 let dy = dy.as_ptr().add(i * outputs + self.unit);
-                for (u, acc) in acc.iter_mut().enumerate() {
+                for u in 0..U {
                     let dy = s.splat(*dy.add(u));
-                    for (acc, x) in acc.iter_mut().zip(x) {
-                        *acc = s.fma(dy, x, *acc);
+                    for v in 0..NV {
+                        acc[u][v] = s.fma(dy, x[v], acc[u][v]);
                     }
                 }
             }
@@ -163,16 +163,20 @@ fn over_groups<S: Simd, const U: usize, const NV: usize>(
         let last = group + 1 == groups;
         let place = if last { tree.place_last() } else { tree.place(0) };
         for level in place.joins() {
-            for (acc, waiting) in acc.iter_mut().flatten().zip(levels[level].iter().flatten()) {
-                // SAFETY: the tree joins only levels at which it placed a sum before.
-                *acc = s.add(unsafe { waiting.assume_init() }, *acc);
+            for u in 0..U {
+                for v in 0..NV {
+                    // SAFETY: the tree joins only levels at which it placed a sum before.
+                    acc[u][v] = s.add(unsafe { levels[level][u][v].assume_init() }, acc[u][v]);
+                }
             }
         }
         if last {
             return acc;
         }
-        for (level, acc) in levels[place.level].iter_mut().flatten().zip(acc.iter().flatten()) {
-            level.write(*acc);
+        for u in 0..U {
+            for v in 0..NV {
+                levels[place.level][u][v].write(acc[u][v]);
+            }
         }
     }
     unreachable!("there is a last group")

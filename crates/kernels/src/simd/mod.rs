@@ -59,6 +59,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `p` must be valid for writes of `n` bytes.
     unsafe fn store_bytes(self, p: *mut u8, v: Self::V, n: usize);
 
+    /// Asks for the cache line at `p` to be in the second-level cache soon. Any address is allowed.
+    fn prefetch(self, _p: *const f32) {}
+
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

@@ -67,6 +67,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as u16, _mm512_cvtps_epi32(v)) }
     }
     #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -225,6 +229,10 @@ impl Simd for Avx2 {
                 p.copy_from_nonoverlapping(bytes.as_ptr(), n);
             }
         }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: Pair, b: Pair) -> Pair {
