@@ -268,11 +268,22 @@ fn bench_prints_what_the_peers_print() {
     assert_eq!((&value["peer"], &value["net"], &value["mode"]), (&"ocelli".into(), &"lenet5".into(), &"train".into()));
     assert_eq!((&value["batch"], &value["threads"]), (&4.into(), &1.into()));
     assert!(value["median_ms"].as_f64().unwrap() > 0.0 && value["images_per_s"].as_f64().unwrap() > 0.0);
+    let layers = ["bench", "lenet5", "--mode", "train", "--batch-size", "4", "--threads", "1", "--layers"];
+    let value = json(&good(trained(), &[&layers[..], &["--json"]].concat())).remove(0);
+    let conv2 = value["layers"].as_array().unwrap().iter().find(|layer| layer["name"] == "conv2").unwrap();
+    assert_eq!(conv2["kernels"], serde_json::json!(["padded", "padded", "rows"]));
+    for key in ["forward_ms", "data_gradient_ms", "weight_gradient_ms", "gflops", "peak_share"] {
+        assert!(conv2[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(value["peak_gflops"].as_f64().unwrap() > 0.0 && value["memory_bytes"].as_u64().unwrap() > 100_000);
+    let table = good(trained(), &layers);
+    assert!(table.contains("padded, padded, rows") && table.contains("GFLOP/s of multiply-adds on 1 thread"), "{table}");
     let conv = "n=1 c=4 k=8 h=9 w=9 r=3 s=3 stride=1 pad=1 dilation=1 groups=1";
     let value = json(&good(trained(), &["bench", "--conv", conv, "--json"])).remove(0);
     for key in ["forward_ms", "data_gradient_ms", "weight_gradient_ms"] {
         assert!(value[key].as_f64().is_some(), "{key}");
     }
+    assert_eq!(value["kernels"], serde_json::json!(["padded", "rows", "padded"]));
     assert!(bad(trained(), 2, &["bench", "--conv", "n=1"]).0.contains("c= is missing"));
 }
 
