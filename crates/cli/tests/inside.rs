@@ -277,7 +277,10 @@ fn bench_prints_what_the_peers_print() {
     }
     assert!(value["peak_gflops"].as_f64().unwrap() > 0.0 && value["memory_bytes"].as_u64().unwrap() > 100_000);
     let table = good(trained(), &layers);
-    assert!(table.contains("padded, padded, rows") && table.contains("GFLOP/s of multiply-adds on 1 thread"), "{table}");
+    assert!(
+        table.contains("padded, padded, rows") && table.contains("GFLOP/s of multiply-adds on 1 thread"),
+        "{table}"
+    );
     let conv = "n=1 c=4 k=8 h=9 w=9 r=3 s=3 stride=1 pad=1 dilation=1 groups=1";
     let value = json(&good(trained(), &["bench", "--conv", conv, "--json"])).remove(0);
     for key in ["forward_ms", "data_gradient_ms", "weight_gradient_ms"] {

@@ -89,11 +89,28 @@ fn threads() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
+/// Waits until every worker has begun to run, which allocates, and has nothing to do: seen from the name that it gives
+/// itself and from its state, where the system tells them.
+fn wait_for_workers() {
+    let idle = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, state) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        Some(name.starts_with("ocelli-") && state.starts_with('S'))
+    };
+    for _ in 0..1000 {
+        std::thread::sleep(Duration::from_millis(10));
+        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
+        if tasks.flatten().filter_map(idle).filter(|&idle| idle).count() == THREADS - 1 {
+            return;
+        }
+    }
+    panic!("the workers do not come to rest");
+}
+
 /// Fails if the second to fourth call of `work` allocate, free or leave other threads than the first one left.
 fn assert_steady(what: &str, mut work: impl FnMut()) {
     work();
-    // A worker that the system has not run yet sets itself up when it runs for the first time.
-    std::thread::sleep(Duration::from_millis(50));
+    wait_for_workers();
     let before = threads();
     let region = Region::new(ALLOCATOR);
     (0..3).for_each(|_| work());
