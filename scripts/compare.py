@@ -5,6 +5,7 @@
     cargo build --release
     ~/.cache/ocelli-peers/bin/python scripts/compare.py [--threads 2] [--only lenet5,vgg16] [--mode infer|train]
                                                         [--rounds 3] [--write]
+    ~/.cache/ocelli-peers/bin/python scripts/compare.py --convs [--threads 2] [--write]     the list benches/convs.txt
 
 All sides take turns in one sitting: a round times each of them once, and a figure is the median of the rounds, each of
 which is the median of samples of at least 50 ms. Inputs are random float32 in NCHW for ocelli and ONNX Runtime. Training
@@ -29,7 +30,6 @@ from torch import nn
 
 warnings.filterwarnings("ignore")
 ROOT = Path(__file__).resolve().parent.parent
-MARKERS = ("<!-- compare: begin -->", "<!-- compare: end -->")
 
 
 def lenet5():
@@ -75,9 +75,9 @@ NETS = {
 }
 
 
-def median_ms(step, repeats=5):
+def median_ms(step, repeats=5, warm_up=0.5):
     begin, rounds = time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - begin < 0.5:  # warm-up
+    while rounds < 2 or time.perf_counter() - begin < warm_up:
         step()
         rounds += 1
     each = max(1, round(0.05 / ((time.perf_counter() - begin) / rounds)))
@@ -155,19 +155,63 @@ def measure(name, mode, batch, args):
     return result
 
 
+def conv_ocelli(problem, threads):
+    command = [ROOT / "target/release/ocelli", "bench", "--conv", problem, "--threads", threads, "--json"]
+    out = json.loads(subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout)
+    return [out[key] for key in ("forward_ms", "data_gradient_ms", "weight_gradient_ms")], out["kernels"]
+
+
+def conv_pytorch(problem, layout):
+    """Milliseconds of forward, data gradient and weight gradient."""
+    v = {key: int(value) for key, value in (word.split("=") for word in problem.split())}
+    torch.manual_seed(0)
+    x = torch.randn(v["n"], v["c"], v["h"], v["w"]).contiguous(memory_format=layout)
+    w = torch.randn(v["k"], v["c"] // v["groups"], v["r"], v["s"]).contiguous(memory_format=layout)
+    options = ([v["stride"]] * 2, [v["pad"]] * 2, [v["dilation"]] * 2, False, [0, 0], v["groups"])
+    with torch.inference_mode():
+        dy = torch.randn_like(torch.convolution(x, w, None, *options)).contiguous(memory_format=layout)
+        backward = lambda mask: torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)
+        passes = (lambda: torch.convolution(x, w, None, *options), lambda: backward([True, False, False]), lambda: backward([False, True, False]))
+        return [median_ms(step, 5, 0.1) for step in passes]
+
+
+def convs(args):
+    """The list's table: how many times faster than PyTorch's better layout, pass by pass."""
+    lines = (ROOT / "benches/convs.txt").read_text().splitlines()
+    problems = [line for line in lines if line and not line.startswith("#")]
+    rows, all_speeds = [], []
+    for problem in problems:
+        ours, kernels = conv_ocelli(problem, args.threads)
+        peers = [conv_pytorch(problem, layout) for layout in (torch.contiguous_format, torch.channels_last)]
+        speeds = [min(times) / our for our, times in zip(ours, zip(*peers))]
+        all_speeds += speeds
+        cells = " | ".join(f"{show(our)} {kernel}, **{speed:.2f}**" if speed < 1 else f"{show(our)} {kernel}, {speed:.2f}"
+                           for our, kernel, speed in zip(ours, kernels, speeds))
+        rows.append(f"| `{problem.removesuffix(' dilation=1 groups=1')}` | {cells} |")
+        print(rows[-1], flush=True)
+    slow = sum(speed < 0.8 for speed in all_speeds)
+    head = (f"{setting(args)}. Of {len(problems)} convolutions in three passes: milliseconds, kernel, and how many times faster than "
+            f"PyTorch's better memory layout, **bold** where slower; packing of weights is counted. Geometric mean "
+            f"{statistics.geometric_mean(all_speeds):.2f}, smallest {min(all_speeds):.2f}, {slow} of {len(all_speeds)} under 0.8.")
+    return "\n".join([head, "", "| convolution | forward | data gradient | weight gradient |", "|---|---|---|---|", *rows])
+
+
 def show(ms):
     return f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
 
 
-def table(rows, args):
+def setting(args):
     cpu = next((line.split(":", 1)[1].strip() for line in subprocess.run(["lscpu"], capture_output=True, text=True).stdout.splitlines()
                 if line.startswith("Model name")), platform.processor())
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     compiler = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.split()[1]
+    return (f"{datetime.date.today()}, commit {commit}, {cpu}, {args.threads} threads, {platform.system()} {platform.machine()}, "
+            f"rustc {compiler}, PyTorch {torch.__version__.split('+')[0]}, ONNX Runtime {onnxruntime.__version__}")
+
+
+def table(rows, args):
     lines = [
-        f"{datetime.date.today()}, commit {commit}, {cpu}, {args.threads} threads, {platform.system()} {platform.machine()}, "
-        f"rustc {compiler}, PyTorch {torch.__version__.split('+')[0]}, ONNX Runtime {onnxruntime.__version__}; "
-        f"milliseconds, median of {args.rounds} rounds taken in turn. The last column is ocelli's time against the fastest "
+        f"{setting(args)}; milliseconds, median of {args.rounds} rounds taken in turn. The last column is ocelli's time against the fastest "
         "other: below 1 ocelli is ahead, **bold** where it is behind.", "",
         "| network | mode | batch | ocelli | PyTorch NCHW | PyTorch NHWC | ONNX Runtime | ratio |",
         "|---|---|---|---|---|---|---|---|",
@@ -180,15 +224,7 @@ def table(rows, args):
     return "\n".join(lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default=",".join(NETS))
-    parser.add_argument("--mode", choices=("infer", "train"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+def networks(args):
     rows = []
     for name in args.only.split(","):
         *_, train_batch, infer_batches = NETS[name]
@@ -196,13 +232,27 @@ def main():
         for mode, batch in work:
             if args.mode in (None, mode):
                 rows.append((name, mode, batch, measure(name, mode, batch, args)))
-    text = table(rows, args)
+    return table(rows, args)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default=",".join(NETS))
+    parser.add_argument("--mode", choices=("infer", "train"))
+    parser.add_argument("--convs", action="store_true", help="the convolutions of benches/convs.txt instead of networks")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    name, text = ("convs", convs(args)) if args.convs else ("compare", networks(args))
     print(text)
     if args.write:
         path = ROOT / "BENCHMARKS.md"
-        before, _, rest = path.read_text().partition(MARKERS[0])
-        _, _, after = rest.partition(MARKERS[1])
-        path.write_text(f"{before}{MARKERS[0]}\n{text}\n{MARKERS[1]}{after}")
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, _, rest = path.read_text().partition(begin)
+        _, _, after = rest.partition(end)
+        path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":
