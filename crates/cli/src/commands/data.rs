@@ -6,9 +6,10 @@ use crate::text;
 use clap::{Args, Subcommand};
 use ocelli::data::{self, Dataset, KNOWN, Split};
 use ocelli::error::{Error, Result};
+use ocelli::plot;
 use serde_json::json;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// List, describe, fetch and check data sets
@@ -38,6 +39,12 @@ enum Action {
         /// A known name, a folder of pictures, or a CSV list
         data: String,
     },
+    /// The best top-5 errors of the ImageNet challenge, 2010 to 2017, and a person's
+    IlsvrcResults {
+        /// Draws them into this PNG file
+        #[arg(long, short, value_name = "F.png")]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Findings of one kind that are listed; the JSON has all.
@@ -54,6 +61,7 @@ impl Data {
                 let folder = known.get(&folder(globals), !globals.quiet && std::io::stderr().is_terminal())?;
                 text::line(format!("{name} is in {}", folder.display()));
             }
+            Action::IlsvrcResults { output } => ilsvrc_results(output.as_deref(), globals)?,
             Action::Check { data } => return check(&open(&data, globals)?, globals),
         }
         Ok(ExitCode::SUCCESS)
@@ -124,6 +132,27 @@ fn check_text(data: &Dataset, report: &data::Report) -> String {
     let rows: Vec<Vec<String>> = report.classes.iter().map(row).collect();
     out.push_str(&format!("\n{}", text::table(&["class", "train", "val", "test"], &rows, 1)));
     out
+}
+
+fn ilsvrc_results(output: Option<&Path>, globals: &Globals) -> Result<()> {
+    let results = plot::ilsvrc_results()?;
+    if let Some(path) = output {
+        plot::ilsvrc(&results).save(path)?;
+    }
+    if globals.json {
+        for result in &results {
+            text::json(&json!({ "schema": 1, "year": result.year, "who": result.who, "top5_error": result.top5_error,
+                "extra_data": result.has_extra_data() }));
+        }
+        return Ok(());
+    }
+    let row = |result: &plot::IlsvrcResult| {
+        let year = result.year.map_or("-".into(), |year| year.to_string());
+        vec![year, result.who.clone(), result.top5_error.to_string(), result.extra_data.clone().unwrap_or("-".into())]
+    };
+    let rows: Vec<_> = results.iter().map(row).collect();
+    text::print(&text::table(&["year", "who", "top-5 error in %", "extra data"], &rows, 2));
+    Ok(())
 }
 
 fn list(globals: &Globals) {

@@ -5,7 +5,7 @@ use crate::models::{device, net_or_model};
 use crate::text;
 use clap::Args;
 use ocelli::Result;
-use ocelli::summary::{Summary, compare_dense, dense_table};
+use ocelli::summary::{Summary, Towers, compare_dense, dense_table};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -13,7 +13,8 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  ocelli summary lenet5\n  ocelli summary alexnet-slide --batch-size 128 --train\n  \
-    ocelli summary my-net.toml --strict --compare-dense"
+    ocelli summary my-net.toml --strict --compare-dense\n  \
+    ocelli summary alexnet-2012-2gpu --towers --train --batch-size 128"
 )]
 pub struct Show {
     /// A zoo name, a .toml file, a run folder, latest, or a .safetensors file
@@ -30,6 +31,10 @@ pub struct Show {
     /// Also the weights that each convolution would need without sharing, and without sparse connections
     #[arg(long)]
     compare_dense: bool,
+    /// A net of two groups as two towers, each on a GPU of its own: what each holds, what travels between them, and with
+    /// --train what each needs for a batch
+    #[arg(long)]
+    towers: bool,
 }
 
 impl Show {
@@ -42,6 +47,14 @@ impl Show {
         if self.train {
             net.check_logits()?;
         }
+        let towers = if self.towers { Some(Towers::new(&net)?) } else { None };
+        if let (Some(towers), false) = (&towers, globals.json) {
+            text::print(&towers.to_string());
+            if self.train {
+                text::print(&format!("\n{}", towers.memory_table(self.batch_size)));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let summary = Summary::new(&net, self.batch_size, &device(globals))?;
         let dense = if self.compare_dense { compare_dense(&net) } else { Vec::new() };
         if globals.json {
@@ -49,6 +62,9 @@ impl Show {
             if self.compare_dense {
                 let row = |row: &ocelli::summary::Dense| json!({ "layer": row.layer, "dense": row.dense, "local": row.local, "shared": row.shared, "neuron": row.neuron });
                 value["compare_dense"] = dense.iter().map(row).collect();
+            }
+            if let Some(towers) = towers {
+                value["towers"] = towers.to_json(self.batch_size);
             }
             text::json(&value);
         } else {

@@ -1,12 +1,14 @@
-//! Pictures with lines, boxes and text: the canvas, learning curves, confusion matrices.
+//! Pictures with lines, boxes and text: the canvas, learning curves, confusion matrices, the ILSVRC chart.
 
 mod canvas;
 mod confusion;
 mod curves;
+mod ilsvrc;
 
 pub use canvas::{Canvas, Color, Text, text_width};
 pub use confusion::confusion;
 pub use curves::{History, curves, read_history};
+pub use ilsvrc::{ILSVRC_CSV, IlsvrcResult, ilsvrc, ilsvrc_results};
 
 /// The background of pictures with text.
 pub const PAPER: Color = [255, 255, 255];

@@ -4,8 +4,10 @@ mod dense;
 mod table;
 #[cfg(test)]
 mod tests;
+mod towers;
 
 pub use dense::{Dense, compare_dense, dense_table};
+pub use towers::{GTX_580, Tier, TowerMemory, Towers};
 
 use crate::error::Result;
 use crate::exec::{self, Device, Loss, Optimizer, TrainOptions};

@@ -62,7 +62,7 @@ fn cells(row: &Row) -> [String; 9] {
 }
 
 /// `conv 5x5, stride 2, padding 1`.
-fn what(row: &Row) -> String {
+pub(super) fn what(row: &Row) -> String {
     let mut text = row.type_name.to_owned();
     if let Some(window) = &row.window {
         if window.kernel != [1, 1] || row.type_name != "pad" {

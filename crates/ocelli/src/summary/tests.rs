@@ -176,3 +176,80 @@ fn the_table_has_a_line_per_layer_and_the_json_the_contracts_keys() {
     assert_eq!(json["layers"][0]["output"], serde_json::json!([6, 28, 28]));
     assert_eq!(json["layers"][10]["receptive_field"], serde_json::json!([28, 28]));
 }
+
+fn towers(name: &str) -> Result<Towers> {
+    Towers::new(&Net::zoo(name).unwrap().resolve(None, None).unwrap())
+}
+
+#[test]
+fn alexnets_towers_exchange_the_papers_floats() {
+    let towers = towers("alexnet-2012-2gpu").unwrap();
+    let between: Vec<(&str, [u64; 2])> =
+        towers.tiers.iter().filter(|tier| tier.received != [0, 0]).map(|tier| (&*tier.name, tier.received)).collect();
+    // conv3 43,264, fc6 9,216 and fc7 4,096 both ways together, fc8 2,048 one way.
+    assert_eq!(
+        between,
+        [("conv3", [21_632; 2]), ("fc6", [4_608; 2]), ("fc7", [2_048; 2]), ("fc8", [2_048, 0])],
+        "conv1 reads the picture, which both have; conv2, 4 and 5 stay inside"
+    );
+    assert_eq!(towers.traffic(), 43_264 + 9_216 + 4_096 + 2_048);
+    let parameters = [0, 1].map(|tower| towers.tiers.iter().map(|tier| tier.parameters[tower]).sum::<u64>());
+    assert_eq!(parameters, [32_531_112, 28_434_112]);
+    assert_eq!(parameters.iter().sum::<u64>(), 60_965_224);
+}
+
+#[test]
+fn a_tower_trains_inside_a_gtx_580() {
+    let [first, second] = towers("alexnet-2012-2gpu").unwrap().memory(128);
+    assert_eq!((first.weights, second.weights), (4 * 32_531_112, 4 * 28_434_112));
+    assert_eq!((first.gradients, first.momentum), (first.weights, first.weights));
+    // 1,258,760 floats of a picture: convolutions, norms, pools and linear layers; ReLU and dropout work in place.
+    assert_eq!(first.activations + second.activations, 4 * 128 * 1_258_760);
+    assert_eq!(first.received + second.received, 4 * 128 * 58_624);
+    assert_eq!(first.activation_gradients, first.activations + first.received);
+    assert_eq!(first.pictures, 4 * 128 * 227 * 227 * 3);
+    assert!(second.total() < first.total() && first.total() < GTX_580);
+    let table = towers("alexnet-2012-2gpu").unwrap().memory_table(128);
+    assert!(table.contains("A GTX 580 has 3.2 GB (3 GiB): each tower fits one"), "{table}");
+    let too_much = towers("alexnet-2012-2gpu").unwrap().memory_table(1024);
+    assert!(too_much.contains("tower 1 needs") && too_much.contains("does not fit one card"), "{too_much}");
+}
+
+#[test]
+fn a_picture_of_224_and_of_227_give_55_by_three_conventions() {
+    let lines = towers("alexnet-2012-2gpu").unwrap().conventions.join("\n");
+    for fact in ["(227 - 11 + 2*0)/4 + 1 = 55 ", "= 55.25 ", "= 54.25 ", "hang 3 pixels", "maps of 54, 26, 12, 5 rows"]
+    {
+        assert!(lines.contains(fact), "{fact}:\n{lines}");
+    }
+    assert!(lines.contains("fc6 would get 6,400 values instead of 9,216"), "{lines}");
+}
+
+#[test]
+fn caffenets_norms_look_over_the_border_of_the_towers() {
+    let towers = towers("caffenet").unwrap();
+    let of = |name: &str| towers.tiers.iter().find(|tier| tier.name == name).unwrap().received;
+    assert_eq!((of("norm1"), of("norm2")), ([2 * 27 * 27; 2], [2 * 13 * 13; 2]));
+}
+
+#[test]
+fn a_net_without_two_towers_is_told_so() {
+    for (name, why) in [
+        ("alexnet-slide", "alexnet-slide: one tower: no convolution is divided into groups"),
+        ("mobilenet_v2", "groups, two towers have 2"),
+    ] {
+        let error = towers(name).unwrap_err();
+        assert!(error.what().contains(why), "{error}");
+        assert!(error.to_string().contains("alexnet-2012-2gpu"), "{error}");
+    }
+    let branched = net(
+        [4, 8, 8],
+        r#"{ type = "conv", name = "a", filters = 4, kernel = 1, groups = 2 }, { type = "add", inputs = ["a", "input"] }"#,
+    );
+    assert!(Towers::new(&branched).unwrap_err().what().contains("no branches"));
+    let odd = net(
+        [4, 8, 8],
+        r#"{ type = "conv", filters = 4, kernel = 1, groups = 2 }, { type = "linear", name = "fc", units = 3 }, { type = "linear", units = 2 }"#,
+    );
+    assert!(Towers::new(&odd).unwrap_err().what().contains("fc makes 3, which has no halves"));
+}
