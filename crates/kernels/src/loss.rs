@@ -23,6 +23,17 @@ pub struct CrossEntropy<'a> {
     pub class_weights: Option<&'a [f32]>,
     /// Factor of loss and gradient: the weight of this output of a network.
     pub factor: f32,
+    /// For each row a second label with its share of the target, of which the label has the rest; empty where there are none.
+    pub mixed: &'a [Mixed],
+}
+
+/// A second label.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Mixed {
+    /// A class.
+    pub label: u32,
+    /// Its share of the target, in [0, 1].
+    pub share: f32,
 }
 
 /// What a loss tells of one sample.
@@ -40,12 +51,22 @@ impl CrossEntropy<'_> {
     }
     fn check(&self, logits: usize, labels: &[u32]) {
         assert_eq!(logits, labels.len() * self.classes, "a row of {} logits for each label", self.classes);
-        assert!(labels.iter().all(|&label| (label as usize) < self.classes), "labels below {}", self.classes);
+        let mut all = labels.iter().chain(self.mixed.iter().map(|mixed| &mixed.label));
+        assert!(all.all(|&label| (label as usize) < self.classes), "labels below {}", self.classes);
+        assert!(self.mixed.is_empty() || self.mixed.len() == labels.len(), "a second label for each row");
         assert!(self.class_weights.is_none_or(|weights| weights.len() == self.classes), "a weight for each class");
     }
     /// What the sum of rows is divided by.
     fn total_weight(&self, labels: &[u32]) -> f64 {
-        sum_samples(labels.len(), &|i| self.weight(labels[i] as usize))
+        sum_samples(labels.len(), &|i| {
+            self.targets(labels, i).iter().map(|&(class, share)| share * self.weight(class)).fold(0.0, |a, b| a + b)
+        })
+    }
+    /// The classes of a row with their shares.
+    fn targets(&self, labels: &[u32], i: usize) -> [(usize, f64); 2] {
+        let Mixed { label, share } = self.mixed.get(i).copied().unwrap_or(Mixed { label: labels[i], share: 0.0 });
+        let share = f64::from(share);
+        [(labels[i] as usize, 1.0 - share), (label as usize, share)]
     }
     fn sum_of_weights(&self) -> f64 {
         (0..self.classes).map(|c| self.weight(c)).fold(0.0, |sum, weight| sum + weight)
@@ -60,14 +81,15 @@ pub fn cross_entropy_reference<T: Real>(loss: &CrossEntropy, logits: &[T], label
     let factor = of(f64::from(loss.factor) / loss.total_weight(labels));
     let mut sum = T::ZERO;
     crate::softmax::softmax_reference(classes, logits, gradient);
-    for (i, &label) in labels.iter().enumerate() {
+    for i in 0..labels.len() {
+        let targets = loss.targets(labels, i);
         let row = i * classes..(i + 1) * classes;
         let (x, d) = (&logits[row.clone()], &mut gradient[row]);
         let max = x.iter().fold(T::NEG_INFINITY, |max, &x| if x > max { x } else { max });
         let log_sum = max + x.iter().map(|&x| (x - max).exp()).sum::<T>().ln();
         let target = |c: usize| {
-            let hot = if c == label as usize { (1.0 - smoothing) * loss.weight(c) } else { 0.0 };
-            of(hot + smoothing / classes as f64 * loss.weight(c))
+            let share: f64 = targets.iter().filter(|(class, _)| *class == c).map(|(_, share)| share).sum();
+            of(((1.0 - smoothing) * share + smoothing / classes as f64) * loss.weight(c))
         };
         let total: T = (0..classes).map(target).sum();
         for c in 0..classes {
@@ -105,7 +127,8 @@ pub fn cross_entropy(
             // SAFETY: every row belongs to one task.
             let (gradient, row) =
                 unsafe { (gradient.as_ref().map(|g| g.part(i * classes, classes)), &mut shares.part(i, 1)[0]) };
-            *row = dispatch(cpu.isa(), EntropyRow { loss, x, label: labels[i] as usize, weights, factor, gradient });
+            let targets = loss.targets(labels, i);
+            *row = dispatch(cpu.isa(), EntropyRow { loss, x, targets, weights, factor, gradient });
         }
     });
     factor * sum_samples(rows.len(), &|i| f64::from(rows[i].loss))
@@ -114,7 +137,7 @@ pub fn cross_entropy(
 struct EntropyRow<'a> {
     loss: &'a CrossEntropy<'a>,
     x: &'a [f32],
-    label: usize,
+    targets: [(usize, f64); 2],
     /// Σ of all classes' weights.
     weights: f64,
     factor: f64,
@@ -125,27 +148,29 @@ impl Kernel for EntropyRow<'_> {
     type Output = Row;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Row {
-        let EntropyRow { loss, x, label, weights, factor, gradient } = self;
+        let EntropyRow { loss, x, targets, weights, factor, gradient } = self;
         let max = maximum(s, x);
         let mut gradient = gradient;
         let sum = exp_sum(s, x, max, gradient.as_deref_mut());
         let (smoothing, log_sum) = (f64::from(loss.smoothing), ln(f64::from(sum)));
-        let hot = (1.0 - smoothing) * loss.weight(label);
+        let hot = targets.map(|(label, share)| (1.0 - smoothing) * share * loss.weight(label));
         let even = smoothing / loss.classes as f64;
-        let mut cost = hot * (log_sum - f64::from(x[label] - max));
+        let own = |i: usize| hot[i] * (log_sum - f64::from(x[targets[i].0] - max));
+        // A class without a share costs nothing, whatever its logit.
+        let mut cost = if hot[1] > 0.0 { own(0) + own(1) } else { own(0) };
         if smoothing > 0.0 {
             cost += even * (log_sum * weights - weighted_sum(s, x, max, loss.class_weights));
         }
         if let Some(gradient) = gradient {
-            let scale = (factor * (hot + even * weights) / f64::from(sum)) as f32;
+            let scale = (factor * (hot[0] + hot[1] + even * weights) / f64::from(sum)) as f32;
             let even = (factor * even) as f32;
             match loss.class_weights {
                 Some(weights) => gradient.iter_mut().zip(weights).for_each(|(d, &w)| *d = *d * scale - even * w),
                 None => gradient.iter_mut().for_each(|d| *d = *d * scale - even),
             }
-            gradient[label] -= (factor * hot) as f32;
+            targets.iter().zip(hot).for_each(|(&(label, _), hot)| gradient[label] -= (factor * hot) as f32);
         }
-        Row { loss: cost as f32, correct: x.iter().position(|&x| x == max) == Some(label) }
+        Row { loss: cost as f32, correct: x.iter().position(|&x| x == max) == Some(targets[0].0) }
     }
 }
 

@@ -40,13 +40,16 @@ proptest! {
 
     #[test]
     fn cross_entropy_agrees_with_its_definition(
-        rows in 1usize..70, classes in 1usize..1100, smoothing in 0usize..2, weighted: bool, seed: u64,
+        rows in 1usize..70, classes in 1usize..1100, smoothing in 0usize..2, weighted: bool, mixes: bool, seed: u64,
     ) {
         let x: Vec<f32> = normal(rows * classes, seed).iter().map(|x| 3.0 * x).collect();
         let labels = labels(rows, classes, seed);
         let weights: Vec<f32> = normal(classes, seed ^ 3).iter().map(|w| w.abs() + 0.1).collect();
         let class_weights = weighted.then_some(&weights[..]);
-        let loss = CrossEntropy { classes, smoothing: [0.0, 0.1][smoothing], class_weights, factor: 0.5 };
+        let mixed = |(i, &label): (usize, &u32)| Mixed { label: (label + 1) % classes as u32, share: i as f32 / 140.0 };
+        let mixed: Vec<Mixed> = labels.iter().enumerate().map(mixed).filter(|_| mixes).collect();
+        let smoothing = [0.0, 0.1][smoothing];
+        let loss = CrossEntropy { classes, smoothing, class_weights, factor: 0.5, mixed: &mixed };
         let mut gradient = vec![0.0; x.len()];
         let expect = cross_entropy_reference(&loss, &wide(&x), &labels, &mut gradient);
         let largest = gradient.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
@@ -90,11 +93,16 @@ fn gradients_agree_with_central_differences() {
     let (x, w) = (wide(&normal(20, 1)), wide(&normal(20, 2)));
     let labels = labels(rows, classes, 3);
     for (smoothing, class_weights) in [(0.0, None), (0.2, None), (0.1, Some(&[0.5, 1.0, 2.0, 0.25, 3.0][..]))] {
-        let loss = CrossEntropy { classes, smoothing, class_weights, factor: 0.7 };
+        let loss = CrossEntropy { classes, smoothing, class_weights, factor: 0.7, mixed: &[] };
         let mut gradient = vec![0.0; 20];
         cross_entropy_reference(&loss, &x, &labels, &mut gradient);
         let forward = |x: &[f64]| cross_entropy_reference(&loss, x, &labels, &mut [0.0; 20]);
         gradients_agree("cross-entropy", &gradient, &central(&x, forward));
+        let mixed = [(0, 0.0), (1, 0.3), (4, 0.5), (2, 0.1)].map(|(label, share)| Mixed { label, share });
+        let loss = CrossEntropy { mixed: &mixed, ..loss };
+        cross_entropy_reference(&loss, &x, &labels, &mut gradient);
+        let forward = |x: &[f64]| cross_entropy_reference(&loss, x, &labels, &mut [0.0; 20]);
+        gradients_agree("cross-entropy of two classes", &gradient, &central(&x, forward));
     }
     let mut gradient = vec![0.0; 20];
     mean_squared_reference(1.5, &x, &w, &mut gradient);
@@ -115,7 +123,7 @@ fn gradients_agree_with_central_differences() {
 fn equal_logits_cost_the_logarithm_of_the_classes() {
     for cpu in cpus() {
         let mut rows = [Row::default(); 2];
-        let loss = CrossEntropy { classes: 10, smoothing: 0.0, class_weights: None, factor: 1.0 };
+        let loss = CrossEntropy { classes: 10, smoothing: 0.0, class_weights: None, factor: 1.0, mixed: &[] };
         let mut gradient = [0.0; 20];
         let value = cross_entropy(&cpu, &loss, &[3.0; 20], &[0, 4], Some(&mut gradient), &mut rows);
         assert!((value - 10f64.ln()).abs() < 1e-6);
@@ -128,7 +136,7 @@ fn equal_logits_cost_the_logarithm_of_the_classes() {
 #[test]
 fn class_weights_weigh_the_mean() {
     // Rows cost ln 2 each; with weights 1 and 3 the mean of the weighted rows is ln 2 still.
-    let loss = CrossEntropy { classes: 2, smoothing: 0.0, class_weights: Some(&[1.0, 3.0]), factor: 1.0 };
+    let loss = CrossEntropy { classes: 2, smoothing: 0.0, class_weights: Some(&[1.0, 3.0]), factor: 1.0, mixed: &[] };
     let mut gradient = [0.0f64; 4];
     let value = cross_entropy_reference(&loss, &[0.0; 4], &[0, 1], &mut gradient);
     assert!((value - 2f64.ln()).abs() < 1e-12);
@@ -143,8 +151,34 @@ fn large_logits_do_not_overflow_and_nan_is_handed_on() {
         assert_eq!(y, [0.5, 0.5, 0.0]);
         softmax(&cpu, 3, &[1.0, f32::NAN, 2.0], &mut y);
         assert!(y.iter().all(|y| y.is_nan()));
-        let loss = CrossEntropy { classes: 3, smoothing: 0.0, class_weights: None, factor: 1.0 };
+        let loss = CrossEntropy { classes: 3, smoothing: 0.0, class_weights: None, factor: 1.0, mixed: &[] };
         let value = cross_entropy(&cpu, &loss, &[1.0, f32::NAN, 2.0], &[0], None, &mut [Row::default()]);
         assert!(value.is_nan());
+    }
+}
+
+#[test]
+fn a_mixed_target_costs_the_shares_of_both_classes() {
+    let (rows, classes) = (5, 37);
+    let x = normal(rows * classes, 4);
+    let (first, second) = (labels(rows, classes, 5), labels(rows, classes, 6));
+    let of = |cpu: &_, labels: &[u32], mixed: &[Mixed]| {
+        let loss = CrossEntropy { classes, smoothing: 0.1, class_weights: None, factor: 1.0, mixed };
+        let (mut gradient, mut each) = (vec![0.0; x.len()], vec![Row::default(); rows]);
+        (cross_entropy(cpu, &loss, &x, labels, Some(&mut gradient), &mut each), gradient)
+    };
+    for cpu in cpus() {
+        for share in [0.0, 0.25, 0.5] {
+            let mixed: Vec<Mixed> = second.iter().map(|&label| Mixed { label, share }).collect();
+            let (loss, gradient) = of(&cpu, &first, &mixed);
+            let ((one, d_one), (other, d_other)) = (of(&cpu, &first, &[]), of(&cpu, &second, &[]));
+            let part = f64::from(share);
+            assert!((loss - ((1.0 - part) * one + part * other)).abs() < 1e-6, "share {share}");
+            for ((d, a), b) in gradient.iter().zip(d_one).zip(d_other) {
+                assert!((d - ((1.0 - share) * a + share * b)).abs() < 1e-7, "share {share}");
+            }
+        }
+        let none = vec![Mixed::default(); rows];
+        assert_eq!(of(&cpu, &first, &none), of(&cpu, &first, &[]), "no share, the same bits");
     }
 }

@@ -126,7 +126,13 @@ fn losses_and_their_gradients_are_those_of_pytorch() {
             } else {
                 let labels: Vec<u32> = golden.integers["labels"].iter().map(|&label| label as u32).collect();
                 let class_weights = golden.tensors.get("class_weights").map(|t| &t.data[..]);
-                let loss = CrossEntropy { classes, smoothing: golden.number("smoothing"), class_weights, factor: 1.0 };
+                let loss = CrossEntropy {
+                    classes,
+                    smoothing: golden.number("smoothing"),
+                    class_weights,
+                    factor: 1.0,
+                    mixed: &[],
+                };
                 cross_entropy(&cpu, &loss, &logits.data, &labels, Some(&mut gradient), &mut rows)
             };
             assert!((found - right).abs() <= 2e-6 * right.abs(), "{} with {isa}: {found} against {right}", golden.name);

@@ -171,14 +171,22 @@ struct Flags {
     #[arg(long, help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]
     resize: Option<String>,
-    /// none, or of flip, crop:PIXELS, shift:PIXELS with commas between [default: none]
+    /// With --resize crop: what the picture covers before the input is cut out [default: size / 0.875]
+    #[arg(long, value_name = "N|HxW", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cover: Option<String>,
+    /// none, or with commas between: flip, crop:4, erase:0.25, … (docs/augmentation.md) [default: none]
     #[arg(long, help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]
     augment: Option<String>,
-    /// Mean of each channel, of pixels in [0, 1] [default: measured]
-    #[arg(long, value_delimiter = ',', help_heading = "Pictures")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    mean: Vec<f64>,
+    /// Whose colours pca follows: measured, imagenet, or a file of `ocelli data pca` [default: measured]
+    #[arg(long, value_name = "WHOSE", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pca: Option<String>,
+    /// Subtracted: pixel (a mean of each channel), image (of each pixel), or values in [0, 1] [default: pixel]
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean: Option<String>,
     /// Standard deviation of each channel [default: measured]
     #[arg(long, value_delimiter = ',', help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,8 +1,10 @@
 //! Batches, made by worker threads, delivered in order.
 
+use super::augment::{Key, Source};
 use super::prepare::{Preparation, Scale, Window};
-use super::{Augment, Pictures, Split};
+use super::{Augment, Pca, Pictures, Split};
 use crate::{Error, Result};
+pub use ocelli_kernels::loss::Mixed;
 use ocelli_kernels::random::{self, Random};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -20,6 +22,9 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// A class each; empty for regression.
     pub labels: Vec<u32>,
+    /// For each picture another class with its share of the target, of which the label has the rest; empty where nothing
+    /// is mixed.
+    pub mixed: Vec<Mixed>,
     /// `[n, targets]`; empty for classification.
     pub targets: Vec<f32>,
     /// Positions in the split.
@@ -39,13 +44,22 @@ pub struct TrainingOptions {
     pub shuffle: bool,
     /// What is changed at random; the same that the [`Pictures`] were loaded for.
     pub augment: Augment,
+    /// Of the colours, for the augmentations that follow them.
+    pub pca: Pca,
     /// Threads.
     pub workers: usize,
 }
 
 impl Default for TrainingOptions {
     fn default() -> TrainingOptions {
-        TrainingOptions { batch_size: 64, seed: 0, shuffle: true, augment: Augment::default(), workers: 1 }
+        TrainingOptions {
+            batch_size: 64,
+            seed: 0,
+            shuffle: true,
+            augment: Augment::default(),
+            pca: Pca::IMAGENET,
+            workers: 1,
+        }
     }
 }
 
@@ -63,6 +77,7 @@ struct Job {
     seed: u64,
     shuffle: bool,
     augment: Option<Augment>,
+    pca: Pca,
 }
 
 impl Loader {
@@ -81,6 +96,7 @@ impl Loader {
             return Err(Error::usage(format!("a batch of {batch} of {n} {} pictures", pictures.split))
                 .advice(format!("Choose --batch-size {n} or less.")));
         }
+        options.augment.check(preparation.channels, data.is_regression())?;
         Loader::new(pictures, preparation, options, Some(options.augment))
     }
 
@@ -119,6 +135,7 @@ impl Loader {
             seed: options.seed,
             shuffle: options.shuffle,
             augment,
+            pca: options.pca,
         };
         Ok(Loader { job: Arc::new(job), workers: options.workers.max(1) })
     }
@@ -183,21 +200,27 @@ impl Job {
         let (size, canvas) = (self.preparation.size, self.pictures.canvas);
         let length = self.preparation.channels * size[0] * size[1];
         let (data, split) = (&self.pictures.data, self.pictures.split);
+        let Job { pictures, preparation, scale, pca, seed, .. } = self;
+        let source = Source { pictures, preparation, scale, pca };
+        let key = |position: usize| Key { seed: *seed, epoch, sample: position as u64 };
         let mut batch = Batch { images: vec![0.0; positions.len() * length], ..Batch::default() };
         for &position in positions {
-            let bytes = match self.pictures.bytes(position) {
-                Ok(bytes) => bytes,
+            let out = &mut batch.images[batch.n * length..][..length];
+            let written = match &self.augment {
+                Some(augment) => augment.write(&source, position, key(position), out),
+                None => self
+                    .pictures
+                    .bytes(position)
+                    .map(|bytes| self.scale.write(&bytes, canvas, Window::centre(canvas, size), size, out)),
+            };
+            match written {
+                Ok(()) => {}
                 Err(error) if self.pictures.skip_bad => {
                     batch.skipped.push(error);
                     continue;
                 }
                 Err(error) => return Err(error),
-            };
-            let window = match &self.augment {
-                Some(augment) => augment.window(&self.preparation, self.seed, epoch, position as u64),
-                None => Window::centre(canvas, size),
-            };
-            self.scale.write(&bytes, canvas, window, size, &mut batch.images[batch.n * length..][..length]);
+            }
             batch.n += 1;
             batch.indices.push(position);
             if data.is_regression() {
@@ -207,6 +230,9 @@ impl Job {
             }
         }
         batch.images.truncate(batch.n * length);
+        if let Some(augment) = &self.augment {
+            augment.mix(&mut batch, size, key);
+        }
         match batch.skipped.first() {
             Some(error) if batch.n == 0 => Err(error.clone().at("no picture of a batch can be read; the first")),
             _ => Ok(batch),

@@ -12,7 +12,7 @@ fn loader(augment: &str, workers: usize, shuffle: bool) -> Loader {
     let pictures = Arc::new(
         Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
     );
-    let options = TrainingOptions { batch_size: 64, seed: 5, shuffle, augment, workers };
+    let options = TrainingOptions { batch_size: 64, seed: 5, shuffle, augment, workers, ..Default::default() };
     Loader::training(&pictures, &preparation, &options).unwrap()
 }
 
@@ -30,6 +30,35 @@ fn batches_are_the_same_for_any_number_of_workers_and_can_start_anywhere() {
     assert!(epoch(&many, 3, 0) == one);
     assert!(epoch(&many, 3, 9)[..] == one[9..]);
     assert!(epoch(&many, 3, 16).is_empty());
+}
+
+#[test]
+fn every_augmentation_gives_the_same_bits_for_1_2_and_4_workers_and_after_going_on() {
+    for text in [
+        "alternating-flip,resized-crop:0.3,rotate:15,randaugment,jitter,blur,erase,cutout:5,mixup,cutmix",
+        "flip,crop:2,shift:1,gray,cutmix",
+    ] {
+        let one = epoch(&loader(text, 1, true), 3, 0);
+        for workers in [2, 4] {
+            let many = loader(text, workers, true);
+            assert!(epoch(&many, 3, 0) == one, "{text}, {workers} workers");
+            assert!(epoch(&many, 3, 9)[..] == one[9..], "{text}, from batch 9");
+        }
+        assert!(one.iter().all(|batch| batch.mixed.len() == batch.n && batch.images.iter().all(|x| x.is_finite())));
+        assert!(epoch(&loader(text, 1, true), 4, 0) != one);
+    }
+}
+
+#[test]
+fn changes_of_the_numbers_do_not_change_what_is_cut() {
+    let (plain, erased) =
+        (&epoch(&loader("flip,crop:2", 1, true), 1, 0)[0], &epoch(&loader("flip,crop:2,erase:1", 1, true), 1, 0)[0]);
+    assert_eq!(plain.indices, erased.indices);
+    let same = plain.images.iter().zip(&erased.images).filter(|(a, b)| a == b).count();
+    assert!(plain.images != erased.images && same > plain.images.len() / 2);
+    // Through a copy of the part, as changes of bytes need one, and straight from the canvas: the same window.
+    let copied = &epoch(&loader("flip,crop:2,rotate:0", 1, true), 1, 0)[0];
+    assert!(copied.images == plain.images);
 }
 
 #[test]

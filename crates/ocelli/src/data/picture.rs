@@ -38,7 +38,12 @@ impl Picture {
         if [self.height, self.width] == [height, width] {
             return self;
         }
-        let (top, left) = ((self.height - height) / 2, (self.width - width) / 2);
+        let corner = [(self.height - height) / 2, (self.width - width) / 2];
+        self.part(corner, [height, width])
+    }
+
+    /// The part of `height` × `width` that begins at `top` and `left`.
+    pub(super) fn part(self, [top, left]: [usize; 2], [height, width]: [usize; 2]) -> Picture {
         let row = self.width * self.channels;
         let pixels = (top..top + height)
             .flat_map(|y| &self.pixels[y * row + left * self.channels..][..width * self.channels])
@@ -48,7 +53,8 @@ impl Picture {
     }
 }
 
-fn luma([red, green, blue]: [u8; 3]) -> u8 {
+/// ITU-R BT.601, rounded.
+pub(super) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue) + 500) / 1000) as u8
 }
 

@@ -1,6 +1,7 @@
 //! The pictures of a split, ready to be cut and scaled: decoded once and kept where they fit into memory.
 
-use super::{Augment, Dataset, Preparation, Split};
+use super::prepare::{MeanImage, Window};
+use super::{Augment, Colours, Dataset, Picture, Preparation, Split};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -87,7 +88,7 @@ impl Pictures {
             usable: (0..n).collect(),
             skipped: Vec::new(),
         };
-        let bad = if n.checked_mul(length).is_some_and(|bytes| bytes <= keep) {
+        let bad = if !augment.is_of_the_whole() && n.checked_mul(length).is_some_and(|bytes| bytes <= keep) {
             let mut kept = vec![0; n * length];
             let mut jobs: Vec<(usize, &mut [u8])> = kept.chunks_exact_mut(length).enumerate().collect();
             let bad = in_parallel(&mut jobs, workers, |(position, target)| {
@@ -132,8 +133,8 @@ impl Pictures {
     /// # Errors
     /// A picture cannot be read.
     pub fn statistics(&self, workers: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        let n = self.len().min(if self.kept.is_some() { usize::MAX } else { MEASURE });
-        let mut positions: Vec<usize> = (0..n).map(|i| self.usable[i * self.len() / n]).collect();
+        let mut positions = self.measured();
+        let n = positions.len();
         let channels = self.geometry.channels;
         let sums = in_parallel(&mut positions, workers, |position| {
             let sums = self.bytes(*position).map(|pixels| {
@@ -165,6 +166,58 @@ impl Pictures {
         Ok(moments.unzip())
     }
 
+    /// The colours of the pictures that [`Pictures::statistics`] measures.
+    ///
+    /// # Errors
+    /// A picture cannot be read.
+    pub fn colours(&self, workers: usize) -> Result<Colours> {
+        let mut all = Colours::default();
+        for colours in in_parallel(&mut self.measured(), workers, |position| {
+            let mut colours = Colours::default();
+            Some(self.bytes(*position).map(|pixels| {
+                colours.add(&pixels);
+                colours
+            }))
+        }) {
+            all.join(&colours?);
+        }
+        Ok(all)
+    }
+
+    /// The mean of each pixel in the middle, of the pictures that [`Pictures::statistics`] measures: AlexNet's mean image.
+    ///
+    /// # Errors
+    /// A picture cannot be read.
+    pub fn mean_image(&self, workers: usize) -> Result<MeanImage> {
+        let (size, channels) = (self.geometry.size, self.geometry.channels);
+        let mut positions = self.measured();
+        let share = positions.len().div_ceil(workers.max(1)).max(1);
+        let mut jobs: Vec<&mut [usize]> = positions.chunks_mut(share).collect();
+        let sums = in_parallel(&mut jobs, workers, |positions| {
+            let mut sums = vec![0u64; size[0] * size[1] * channels];
+            for &position in positions.iter() {
+                let bytes = match self.bytes(position) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Some(Err(error)),
+                };
+                let middle = Window::centre(self.canvas, size).picture(&bytes, self.canvas, size, channels);
+                sums.iter_mut().zip(middle.pixels).for_each(|(sum, value)| *sum += u64::from(value));
+            }
+            Some(Ok(sums))
+        });
+        let mut all = vec![0u64; size[0] * size[1] * channels];
+        for sums in sums {
+            all.iter_mut().zip(sums?).for_each(|(all, sum)| *all += sum);
+        }
+        Ok(MeanImage::new(&all, positions.len() as u64, channels))
+    }
+
+    /// The positions that statistics look at.
+    fn measured(&self) -> Vec<usize> {
+        let n = self.len().min(if self.kept.is_some() { usize::MAX } else { MEASURE });
+        (0..n).map(|i| self.usable[i * self.len() / n]).collect()
+    }
+
     /// The bytes of the picture at a position of the split.
     pub(super) fn bytes(&self, position: usize) -> Result<std::borrow::Cow<'_, [u8]>> {
         let length = self.canvas[0] * self.canvas[1] * self.geometry.channels;
@@ -172,6 +225,11 @@ impl Pictures {
             Some(kept) => Ok(kept[position * length..][..length].into()),
             None => Ok(self.decode(position)?.into()),
         }
+    }
+
+    /// The picture at a position of the split, of its own size.
+    pub(super) fn whole(&self, position: usize) -> Result<Picture> {
+        Ok(self.data.picture(self.split, position)?.with_channels(self.geometry.channels))
     }
 
     fn decode(&self, position: usize) -> Result<Vec<u8>> {

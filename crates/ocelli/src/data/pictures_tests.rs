@@ -45,6 +45,32 @@ fn mnist_10k_has_mnists_mean_and_deviation() {
 }
 
 #[test]
+fn a_mean_image_leaves_each_pixel_with_mean_0() {
+    use super::super::Loader;
+    let data = Arc::new(open("mnist-10k", &OpenOptions::default()).unwrap());
+    let options = LoadOptions { augment: "crop:0".parse().unwrap(), ..Default::default() };
+    let mut preparation = Preparation { cover: [28, 28], ..Preparation::new([24, 24], 1, Resize::Crop).unwrap() };
+    let pictures = Pictures::load(&data, Split::Val, &preparation, &options).unwrap();
+    let image = pictures.mean_image(3).unwrap();
+    assert_eq!(image, pictures.mean_image(1).unwrap());
+    assert_eq!(image.len(), 24 * 24);
+    preparation = Preparation { std: vec![0.5], mean_image: Some(image), ..preparation };
+    let again: Preparation = toml::from_str(&toml::to_string(&preparation).unwrap()).unwrap();
+    assert_eq!(again, preparation);
+    let plain = Arc::new(Pictures::load(&data, Split::Val, &preparation, &LoadOptions::default()).unwrap());
+    let batch = Loader::evaluation(&plain, &preparation, 1000, 1).unwrap().epoch(0, 0).next().unwrap().unwrap();
+    for pixel in 0..24 * 24 {
+        let sum: f64 = batch.images.iter().skip(pixel).step_by(24 * 24).map(|&x| f64::from(x)).sum();
+        assert!((sum / 1000.0).abs() < 2e-5, "pixel {pixel}: {sum}");
+    }
+    let single = preparation.numbers(data.picture(Split::Val, 7).unwrap()).unwrap();
+    assert_eq!(single, batch.images[7 * 576..8 * 576]);
+    for bad in ["123", "12g4", "+123", "é12"] {
+        assert!(super::MeanImage::try_from(bad.to_string()).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn a_constant_channel_can_be_divided_by() {
     let data = Arc::new(open("mnist-10k", &OpenOptions::default()).unwrap());
     let preparation = Preparation { cover: [28, 28], ..Preparation::new([1, 1], 1, Resize::Crop).unwrap() };

@@ -50,6 +50,56 @@ pub struct Preparation {
     pub mean: Vec<f32>,
     /// Standard deviation per channel.
     pub std: Vec<f32>,
+    /// A mean for each pixel, in place of the mean per channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_image: Option<MeanImage>,
+}
+
+/// The mean of each pixel over a data set, `[channels, height, width]`, in 65,535ths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MeanImage(Vec<u16>);
+
+impl MeanImage {
+    /// From the sums of `n` pictures of bytes, channels last.
+    pub(super) fn new(sums: &[u64], n: u64, channels: usize) -> MeanImage {
+        let n = n.max(1);
+        let mean = |sum: &u64| ((257 * sum + n / 2) / n).min(65535) as u16;
+        MeanImage((0..channels).flat_map(|channel| sums.iter().skip(channel).step_by(channels)).map(mean).collect())
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never: a picture has pixels.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values, in [0, 1].
+    pub fn values(&self) -> impl Iterator<Item = f32> {
+        self.0.iter().map(|&value| f32::from(value) / 65535.0)
+    }
+}
+
+impl From<MeanImage> for String {
+    /// Four hexadecimal digits a value.
+    fn from(image: MeanImage) -> String {
+        image.0.iter().map(|value| format!("{value:04x}")).collect()
+    }
+}
+
+impl TryFrom<String> for MeanImage {
+    type Error = Error;
+    fn try_from(text: String) -> Result<MeanImage> {
+        let digits = text.as_bytes().chunks(4).map(|four| {
+            let four = std::str::from_utf8(four).ok().filter(|four| four.len() == 4 && !four.starts_with('+'))?;
+            u16::from_str_radix(four, 16).ok()
+        });
+        digits.collect::<Option<_>>().map(MeanImage).ok_or_else(|| Error::new("a mean image that is not hexadecimal"))
+    }
 }
 
 impl Preparation {
@@ -67,7 +117,8 @@ impl Preparation {
                 .advice("Choose --image-size N or HxW with sides of 1 to 16384."));
         }
         let cover = size.map(|side| (side as f64 / 0.875).round() as usize);
-        Ok(Preparation { size, channels, resize, cover, mean: vec![0.0; channels], std: vec![1.0; channels] })
+        let (mean, std) = (vec![0.0; channels], vec![1.0; channels]);
+        Ok(Preparation { size, channels, resize, cover, mean, std, mean_image: None })
     }
 
     /// The preparation for a net's input and a data set. Where all pictures of the set have one size (MNIST, CIFAR-10, a
@@ -85,12 +136,28 @@ impl Preparation {
     ) -> Result<Preparation> {
         let mut preparation = Preparation::new(size, channels, resize)?;
         if let Some(own) = data.one_size()? {
-            let windows = augment.crop.is_some() && (0..2).all(|i| own[i] >= size[i] && 3 * own[i] <= 4 * size[i]);
+            let windows = augment.cuts() && (0..2).all(|i| own[i] >= size[i] && 3 * own[i] <= 4 * size[i]);
             if own == size || windows {
                 preparation.cover = own;
             }
         }
         Ok(preparation)
+    }
+
+    /// Sets what the scaled picture covers before the net's size is cut out of it.
+    ///
+    /// # Errors
+    /// It is smaller than that, or nothing is cut.
+    pub fn covering(self, cover: [usize; 2]) -> Result<Preparation> {
+        let [height, width] = self.size;
+        if self.resize != Resize::Crop {
+            return Err(Error::usage("a size to cover without resize crop").advice("Leave --cover or --resize out."));
+        }
+        if cover[0] < height || cover[1] < width || cover.iter().any(|&side| side > super::MAX_SIDE as usize) {
+            return Err(Error::usage(format!("{height} x {width} pixels cut out of {} x {}", cover[0], cover[1]))
+                .advice(format!("Choose --cover from {} up to {}.", height.max(width), super::MAX_SIDE)));
+        }
+        Ok(Preparation { cover, ..self })
     }
 
     /// Puts `mean` and `std` in place of the measured ones.
@@ -133,7 +200,7 @@ impl Preparation {
     /// The size that augmentation cuts its windows from.
     pub(super) fn canvas_size(&self, augment: &Augment) -> [usize; 2] {
         match self.resize {
-            Resize::Crop if augment.crop.is_some() => self.cover,
+            Resize::Crop if augment.cuts() => self.cover,
             _ => self.size,
         }
     }
@@ -173,7 +240,7 @@ fn ratio(a: usize, b: usize, c: usize) -> usize {
 /// Scales to `[height, width]` with a triangle filter that widens when shrinking (antialiased). With `cover`, the largest
 /// centred part of the wanted shape is scaled. The filter's weights are whole numbers of 16 bits made with plain
 /// arithmetic on f64, and sums are of integers: the same bits on every machine.
-fn resample(picture: Picture, [height, width]: [usize; 2], cover: bool) -> Result<Picture> {
+pub(super) fn resample(picture: Picture, [height, width]: [usize; 2], cover: bool) -> Result<Picture> {
     if [picture.height, picture.width] == [height, width] {
         return Ok(picture);
     }
@@ -207,26 +274,58 @@ impl Window {
         let [top, left] = [0, 1].map(|i| ((canvas[i] - size[i]) / 2) as isize);
         Window { top, left, flip: false }
     }
+
+    /// The part of a canvas of bytes, channels last, as a picture of `size`.
+    pub(super) fn picture(&self, canvas: &[u8], from: [usize; 2], size: [usize; 2], channels: usize) -> Picture {
+        let ([rows, columns], [height, width]) = (from, size);
+        let mut pixels = vec![0; height * width * channels];
+        for (y, line) in pixels.chunks_exact_mut(width * channels).enumerate() {
+            let Some(row) = self.row(y, rows) else { continue };
+            let row = &canvas[row * columns * channels..][..columns * channels];
+            for (x, pixel) in line.chunks_exact_mut(channels).enumerate() {
+                let x = if self.flip { width - 1 - x } else { x };
+                let column = self.left.checked_add_unsigned(x).and_then(|x| usize::try_from(x).ok());
+                if let Some(column) = column.filter(|&column| column < columns) {
+                    pixel.copy_from_slice(&row[column * channels..][..channels]);
+                }
+            }
+        }
+        Picture { height, width, channels, pixels }
+    }
+
+    /// The canvas's row that row `y` of the window lies on.
+    fn row(&self, y: usize, rows: usize) -> Option<usize> {
+        self.top.checked_add_unsigned(y).and_then(|y| usize::try_from(y).ok()).filter(|&y| y < rows)
+    }
 }
 
 /// (value / 255 − mean) / std of every byte, per channel.
-pub(super) struct Scale(Vec<[f32; 256]>);
+pub(super) struct Scale {
+    tables: Vec<[f32; 256]>,
+    /// What a mean image takes off each number.
+    less: Vec<f32>,
+}
 
 impl Scale {
     pub(super) fn new(preparation: &Preparation) -> Scale {
-        let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std);
-        Scale(preparation.mean.iter().zip(&preparation.std).map(table).collect())
+        let Preparation { mean, std, mean_image, size, .. } = preparation;
+        let table = |(mean, std): (&f32, &f32)| {
+            let mean = if mean_image.is_some() { 0.0 } else { *mean };
+            std::array::from_fn(|value| (value as f32 / 255.0 - mean) / std)
+        };
+        let tables = mean.iter().zip(std).map(table).collect();
+        let values = mean_image.iter().flat_map(MeanImage::values).enumerate();
+        let less = values.map(|(i, value)| value / std[i / (size[0] * size[1]) % std.len()]).collect();
+        Scale { tables, less }
     }
 
     /// Writes the `[channels, height, width]` numbers of a window of `size` of a canvas of bytes, channels last.
     pub(super) fn write(&self, canvas: &[u8], from: [usize; 2], window: Window, size: [usize; 2], out: &mut [f32]) {
-        let channels = self.0.len();
+        let channels = self.tables.len();
         let ([rows, columns], [height, width]) = (from, size);
-        for (channel, (plane, table)) in out.chunks_exact_mut(height * width).zip(&self.0).enumerate() {
+        for (channel, (plane, table)) in out.chunks_exact_mut(height * width).zip(&self.tables).enumerate() {
             for (y, line) in plane.chunks_exact_mut(width).enumerate() {
-                let Some(row) =
-                    window.top.checked_add_unsigned(y).and_then(|y| usize::try_from(y).ok()).filter(|&y| y < rows)
-                else {
+                let Some(row) = window.row(y, rows) else {
                     line.fill(table[0]);
                     continue;
                 };
@@ -246,6 +345,7 @@ impl Scale {
                 }
             }
         }
+        out.iter_mut().zip(&self.less).for_each(|(value, less)| *value -= less);
     }
 }
 

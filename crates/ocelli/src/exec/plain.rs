@@ -484,7 +484,13 @@ fn compute<T: Real>(
         Op::Loss { kind: LossKind::CrossEntropy { smoothing, class_weights }, weight } => {
             let classes = input_ty(0).per_picture();
             let class_weights = class_weights.as_deref();
-            let cost = loss::CrossEntropy { classes, smoothing: *smoothing, class_weights, factor: *weight };
+            let cost = loss::CrossEntropy {
+                classes,
+                smoothing: *smoothing,
+                class_weights,
+                factor: *weight,
+                mixed: feed.mixed,
+            };
             let mut gradient = zeros(2);
             let total = loss::cross_entropy_reference(&cost, x[0], feed.labels, &mut gradient);
             let first_largest = |row: &[T]| (1..classes).fold(0, |best, c| if row[c] > row[best] { c } else { best });

@@ -127,7 +127,8 @@ impl Training {
         }
         build::check_pictures(&self.graph, &batch.images, batch.n)?;
         let classes = self.net.classes as u32;
-        if let Some(label) = batch.labels.iter().find(|&&label| label >= classes) {
+        let seconds = batch.mixed.iter().map(|mixed| &mixed.label);
+        if let Some(label) = batch.labels.iter().chain(seconds).find(|&&label| label >= classes) {
             return Err(Error::new(format!("label {label} of a network with {classes} classes"))
                 .advice("Give the network as many classes as the data has."));
         }
@@ -136,8 +137,11 @@ impl Training {
         if given != needed {
             return Err(Error::new(format!("{given} labels or targets for {} pictures, {needed} needed", batch.n)));
         }
-        let (images, labels, targets) = (&batch.images, &batch.labels, &batch.targets);
-        Ok(Feed { images, labels, targets, lr, step, seed: self.options.seed, ..Feed::default() })
+        if !batch.mixed.is_empty() && batch.mixed.len() != batch.labels.len() {
+            return Err(Error::new(format!("{} second labels for {} pictures", batch.mixed.len(), batch.n)));
+        }
+        let Batch { images, labels, mixed, targets, .. } = batch;
+        Ok(Feed { images, labels, mixed, targets, lr, step, seed: self.options.seed, ..Feed::default() })
     }
 
     /// The main output before softmax for `n` pictures with the present parameters, in evaluation mode.

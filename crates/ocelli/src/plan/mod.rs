@@ -11,6 +11,7 @@ use crate::graph::{ElementType, Graph, ValueId};
 use crate::words::bytes;
 use ocelli_kernels::Cpu;
 use ocelli_kernels::arena::{Arena, Parts, Span};
+use ocelli_kernels::loss::Mixed;
 use std::collections::BTreeMap;
 
 /// What one run is fed with. Slices that a graph does not read may be empty.
@@ -20,6 +21,8 @@ pub struct Feed<'a> {
     pub images: &'a [f32],
     /// Class indices.
     pub labels: &'a [u32],
+    /// Second classes with their shares of the target; empty where there are none.
+    pub mixed: &'a [Mixed],
     /// Targets of a regression, `[n, outputs]`.
     pub targets: &'a [f32],
     /// The gradient of a loss with respect to the result.

@@ -24,7 +24,7 @@ pub use run::{Ended, Outcome};
 pub use schedule::{Plateau, Schedule};
 pub use settings::Settings;
 pub use state::RunState;
-pub use values::{ClassWeights, ImageSize, LossName, Monitor, OptimizerName, ScheduleName, Seconds};
+pub use values::{ClassWeights, ImageSize, LossName, Mean, Monitor, OptimizerName, PcaName, ScheduleName, Seconds};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,6 +115,7 @@ fn describe(folder: &RunFolder, settings: &Settings, task: &Task) -> Result<Sett
         settings.data = absolute(&settings.data);
     }
     settings.init = settings.init.as_deref().map(absolute);
+    settings.pca = settings.pca.read()?;
     let text = |name: &str, text: &str| write_atomically(&folder.file(name), |file| file.write_all(text.as_bytes()));
     text(NET, &task.model.net.to_toml())?;
     text(CLASSES, &lines(if task.data.is_regression() { &task.data.targets } else { &task.data.classes }))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::values::{ClassWeights, ImageSize, LossName, Monitor, OptimizerName, ScheduleName, Seconds};
+use super::values::{ClassWeights, ImageSize, LossName, Mean, Monitor, OptimizerName, PcaName, ScheduleName, Seconds};
 use crate::data::{Augment, Resize};
 use crate::error::did_you_mean;
 use crate::formats::{FORMAT_VERSION, check_format, write_atomically};
@@ -90,11 +90,19 @@ pub struct Settings {
     pub image_size: Option<ImageSize>,
     /// `crop`, `letterbox` or `stretch`; `crop`.
     pub resize: Resize,
-    /// `none`, or of `flip`, `crop:P`, `shift:S` with commas between; `none`.
-    pub augment: Augment,
-    /// A value a channel, of pixels in [0, 1]; measured on the training split.
+    /// For `resize = "crop"`: what the scaled picture covers before the net's size is cut out; size / 0.875, or the size
+    /// of the data's pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mean: Option<Vec<f32>>,
+    pub cover: Option<ImageSize>,
+    /// `none`, or names of [`KINDS`](crate::data::KINDS) with their numbers, with commas between; `none`.
+    pub augment: Augment,
+    /// Whose colours `pca` follows: `measured` on the training split, `imagenet`, or a file of `ocelli data pca`; measured.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pca: PcaName,
+    /// A value a channel, of pixels in [0, 1]; or measured on the training split: `pixel`, one a channel, or `image`, one a
+    /// pixel; `pixel`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Mean>,
     /// A value a channel; measured on the training split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
@@ -147,7 +155,9 @@ impl Default for Settings {
             class_weights: ClassWeights::None,
             image_size: None,
             resize: Resize::default(),
+            cover: None,
             augment: Augment::default(),
+            pca: PcaName::default(),
             mean: None,
             std: None,
             shuffle: true,
@@ -158,6 +168,10 @@ impl Default for Settings {
             workers: 2,
         }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Keys that may change when a run goes on: they do not change what the run computes.
@@ -201,7 +215,7 @@ impl Settings {
             Error::new(format!("{}, line {line}: {}", path.display(), error.message().replace('\n', " ")))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for key in PLACES {
+        for key in PLACES.into_iter().chain(["pca"]) {
             if let Some(Value::String(place)) = table.get_mut(key)
                 && Path::new(place).is_relative()
                 && folder.join(&place).exists()

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{ClassWeights, LossName, Monitor, OptimizerName, Settings};
-use crate::data::{self, Dataset, LoadOptions, Loader, OpenOptions, Pictures, Preparation, Split, TrainingOptions};
+use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, Settings};
+use crate::data::{
+    self, Dataset, LoadOptions, Loader, OpenOptions, Pca, Pictures, Preparation, Split, TrainingOptions,
+};
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
 use crate::model::{Model, expected, weights_path};
@@ -54,21 +56,33 @@ impl Task {
             None => Monitor::Accuracy,
         };
 
-        let preparation = Preparation::for_data(&data, size, channels, settings.resize, &augment)?;
+        let mut preparation = Preparation::for_data(&data, size, channels, settings.resize, &augment)?;
+        if let Some(cover) = settings.cover {
+            preparation = preparation.covering(cover.0)?;
+        }
         let pictures =
             Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, workers, skip_bad })?);
-        let preparation = match (settings.mean.clone(), settings.std.clone()) {
+        if settings.mean == Some(Mean::Image) {
+            preparation.mean_image = Some(pictures.mean_image(workers)?);
+        }
+        let given = settings.mean.clone().and_then(|mean| if let Mean::Given(mean) = mean { Some(mean) } else { None });
+        let preparation = match (given, settings.std.clone()) {
             (Some(mean), Some(std)) => preparation.with_statistics(mean, std)?,
             (mean, std) => {
                 let (own_mean, own_std) = pictures.statistics(workers)?;
                 preparation.with_statistics(mean.unwrap_or(own_mean), std.unwrap_or(own_std))?
             }
         };
+        let pca = match settings.pca.clone().read()? {
+            PcaName::Given(pca) => pca,
+            PcaName::Measured if augment.moves_colours() && channels == 3 => pictures.colours(workers)?.pca(),
+            _ => Pca::IMAGENET,
+        };
         let (batch_size, shuffle) = (settings.batch_size, settings.shuffle);
         let train = Loader::training(
             &pictures,
             &preparation,
-            &TrainingOptions { batch_size, seed, shuffle, augment, workers },
+            &TrainingOptions { batch_size, seed, shuffle, augment, pca, workers },
         )?;
         let plain = LoadOptions { workers, skip_bad, ..Default::default() };
         let chosen = Pictures::load(&data, Split::Val, &preparation, &plain)?;

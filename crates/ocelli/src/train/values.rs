@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use crate::data::Pca;
 use crate::{Error, Result};
 
 /// The optimisers.
@@ -140,6 +141,101 @@ impl TryFrom<Value> for ImageSize {
             Value::String(text) => text.parse(),
             Value::Array(sides) if sides.len() == 2 => format!("{}x{}", sides[0], sides[1]).parse(),
             other => other.to_string().parse(),
+        }
+    }
+}
+
+/// What is subtracted from pictures; written as `pixel`, `image` or a value a channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum Mean {
+    /// The mean of each channel, measured.
+    Pixel,
+    /// The mean of each pixel, measured.
+    Image,
+    /// A value a channel.
+    Given(Vec<f32>),
+}
+
+impl TryFrom<Value> for Mean {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<Mean> {
+        let wrong = |value: &Value| {
+            Error::usage(format!("{value} is not a mean"))
+                .advice("Choose pixel, image, or a value a channel with commas between.")
+        };
+        let words: Vec<String> = match &value {
+            Value::String(text) if text == "pixel" => return Ok(Mean::Pixel),
+            Value::String(text) if text == "image" => return Ok(Mean::Image),
+            Value::String(text) => text.split(',').map(|word| word.trim().to_owned()).collect(),
+            Value::Array(values) => values.iter().map(Value::to_string).collect(),
+            other => vec![other.to_string()],
+        };
+        let values: Result<Vec<f32>, _> = words.iter().map(|word| word.parse()).collect();
+        values.map(Mean::Given).map_err(|_| wrong(&value))
+    }
+}
+
+impl From<Mean> for Value {
+    fn from(mean: Mean) -> Value {
+        match mean {
+            Mean::Pixel => "pixel".into(),
+            Mean::Image => "image".into(),
+            Mean::Given(values) => values.into_iter().map(f64::from).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+/// Whose colours the augmentations `pca` follow; written as `measured`, `imagenet`, a file of `ocelli data pca`, or the
+/// eigenvalues and eigenvectors themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum PcaName {
+    /// Those of the training split, of as many pictures as mean and deviation are measured on.
+    #[default]
+    Measured,
+    /// [`Pca::IMAGENET`].
+    ImageNet,
+    /// A file.
+    File(String),
+    /// These.
+    Given(Pca),
+}
+
+impl PcaName {
+    /// What a file holds in place of its name: settings that hold it need the file no more.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(self) -> Result<PcaName> {
+        match self {
+            PcaName::File(path) => Pca::read(path.as_ref()).map(PcaName::Given),
+            other => Ok(other),
+        }
+    }
+}
+
+impl TryFrom<Value> for PcaName {
+    type Error = Error;
+    fn try_from(value: Value) -> Result<PcaName> {
+        match value {
+            Value::String(text) if text == "measured" => Ok(PcaName::Measured),
+            Value::String(text) if text == "imagenet" => Ok(PcaName::ImageNet),
+            Value::String(path) => Ok(PcaName::File(path)),
+            other => {
+                Pca::parse(&other.as_table().map(toml::Table::to_string).unwrap_or("it".into())).map(PcaName::Given)
+            }
+        }
+    }
+}
+
+impl From<PcaName> for Value {
+    fn from(name: PcaName) -> Value {
+        match name {
+            PcaName::Measured => "measured".into(),
+            PcaName::ImageNet => "imagenet".into(),
+            PcaName::File(path) => path.into(),
+            PcaName::Given(pca) => Value::try_from(pca).unwrap_or("measured".into()),
         }
     }
 }

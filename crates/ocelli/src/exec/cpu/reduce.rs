@@ -185,7 +185,8 @@ impl Lower<'_, '_> {
             let loss = match &kind {
                 LossKind::CrossEntropy { smoothing, class_weights } => {
                     let class_weights = class_weights.as_deref();
-                    let loss = CrossEntropy { classes, smoothing: *smoothing, class_weights, factor };
+                    let loss =
+                        CrossEntropy { classes, smoothing: *smoothing, class_weights, factor, mixed: run.feed.mixed };
                     cross_entropy(run.cpu, &loss, x, run.feed.labels, Some(gradient), rows)
                 }
                 LossKind::MeanSquared => {
