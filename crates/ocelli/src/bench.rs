@@ -46,13 +46,8 @@ fn normal(n: usize, stream: u64) -> Vec<f32> {
 
 /// What [`NetBench::train`] does: cross-entropy, and SGD with momentum 0.9 and decay 0.0005.
 pub fn train_options() -> TrainOptions {
-    TrainOptions {
-        loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
-        optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
-        weight_decay: 5e-4,
-        clip: None,
-        seed: 0,
-    }
+    let loss = Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
+    TrainOptions { weight_decay: 5e-4, ..TrainOptions::new(loss, Optimizer::sgd(0.9)) }
 }
 
 /// A network on random pictures and, unless given, random parameters.

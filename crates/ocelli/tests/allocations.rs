@@ -68,7 +68,7 @@ fn options() -> [TrainOptions; 3] {
     let cross_entropy = Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let adam = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
-    let plain = TrainOptions { loss: cross_entropy, optimizer: sgd, weight_decay: 5e-4, clip: None, seed: 0 };
+    let plain = TrainOptions { weight_decay: 5e-4, ..TrainOptions::new(cross_entropy, sgd) };
     [
         TrainOptions { optimizer: adam, clip: Some(1.0), ..plain.clone() },
         TrainOptions { loss: Loss::MeanSquared, ..plain.clone() },

@@ -224,7 +224,7 @@ fn batch(n: usize, key: u64) -> Batch {
 
 fn options(optimizer: Optimizer, clip: Option<f32>) -> TrainOptions {
     let loss = Loss::CrossEntropy { smoothing: 0.1, class_weights: None };
-    TrainOptions { loss, optimizer, weight_decay: 0.01, clip, seed: 5 }
+    TrainOptions { weight_decay: 0.01, clip, seed: 5, ..TrainOptions::new(loss, optimizer) }
 }
 
 fn train(device: &Device, optimizer: Optimizer, clip: Option<f32>) -> (Vec<f32>, Tensors) {

@@ -21,12 +21,10 @@ fn batch(golden: &Golden, step: usize) -> Batch {
 fn run(golden: &Golden, device: &Device, tolerance: f64) {
     let net = Net::from_toml(&golden.metadata["net"], &golden.name).unwrap().resolve(None, None).unwrap();
     let start: Tensors = golden.under("start.");
+    let loss = Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
     let options = TrainOptions {
-        loss: Loss::CrossEntropy { smoothing: 0.0, class_weights: None },
-        optimizer: Optimizer::sgd(golden.number("momentum")),
         weight_decay: golden.number("weight_decay"),
-        clip: None,
-        seed: 0,
+        ..TrainOptions::new(loss, Optimizer::sgd(golden.number("momentum")))
     };
     let mut training = Training::new(&net, start.clone(), &options, device, 8).unwrap();
     for (step, &right) in golden.tensor("losses").data.iter().enumerate() {

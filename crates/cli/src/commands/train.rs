@@ -118,6 +118,14 @@ struct Flags {
     #[arg(long, value_name = "NORM", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     clip: Option<f64>,
+    /// Judges and saves the moving average of the weights with this decay: 0.999
+    #[arg(long, value_name = "DECAY", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ema: Option<f64>,
+    /// Judges and saves the mean of the weights at the ends of this epoch and those after it
+    #[arg(long, value_name = "FROM_EPOCH", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swa: Option<u64>,
     /// constant, step, multistep, cosine, one_cycle or plateau [default: constant]
     #[arg(long, visible_alias = "sched", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]

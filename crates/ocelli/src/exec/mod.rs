@@ -3,6 +3,7 @@
 //! A [`Backend`] opens a [`Session`]: parameters and state by name, and any number of plans over them. The plain
 //! interpreter ([`plain`]) runs every graph and is what the others are compared with; [`cpu`] is the fast one.
 
+mod average;
 mod build;
 pub mod cpu;
 mod gradients;
@@ -146,6 +147,9 @@ pub fn memory(net: &Resolved, options: Option<&TrainOptions>, device: &Device, b
     session.add(&Arc::new(build::inference(net)?), batch, false)?;
     if let Some(options) = options {
         session.add(&Arc::new(build::training(net, options)?.graph), batch, false)?;
+        if options.average {
+            average::Averages::add(net, &mut *session, batch)?;
+        }
     }
     Ok(session.memory())
 }

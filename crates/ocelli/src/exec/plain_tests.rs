@@ -403,7 +403,7 @@ type WithGradients = (Graph, Vec<ValueId>, BTreeMap<String, ValueId>);
 
 fn trained(net: &Resolved, loss: &LossKind) -> WithGradients {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
-    let options = TrainOptions { loss: loss.clone(), optimizer, weight_decay: 0.0, clip: None, seed: 0 };
+    let options = TrainOptions::new(loss.clone(), optimizer);
     let build::TrainingGraph { graph, losses, .. } = build::training(net, &options).unwrap();
     let updates = graph.nodes.iter().filter(|node| matches!(node.op, Op::Update { .. }));
     let gradients: BTreeMap<String, ValueId> =

@@ -1,5 +1,6 @@
 //! Training: a step is forward pass, loss, gradients and update in one plan.
 
+use super::average::{self, Averages};
 use super::{Device, Feed, Loss, Memory, Optimizer, Part, Session, Timing, build};
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -21,6 +22,15 @@ pub struct TrainOptions {
     pub clip: Option<f32>,
     /// Seed of dropout.
     pub seed: u64,
+    /// Keeps an average of the parameters beside them, which [`Training::average`] moves and evaluation uses.
+    pub average: bool,
+}
+
+impl TrainOptions {
+    /// A loss and an optimiser, with nothing besides.
+    pub fn new(loss: Loss, optimizer: Optimizer) -> TrainOptions {
+        TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0, average: false }
+    }
 }
 
 /// What a step tells.
@@ -49,6 +59,7 @@ pub struct Training {
     device: Device,
     batch: usize,
     evaluation: (usize, Arc<Graph>),
+    averages: Option<Averages>,
 }
 
 impl Training {
@@ -68,11 +79,19 @@ impl Training {
         let graph = Arc::new(built.graph);
         let plan = session.add(&graph, batch, false)?;
         // Made now, because the parameters would have to move if they needed more room later.
-        let evaluated = Arc::new(build::inference(net)?);
+        let mut evaluated = build::inference(net)?;
+        if options.average {
+            average::rename(&mut evaluated);
+        }
+        let evaluated = Arc::new(evaluated);
         let evaluation = session.add(&evaluated, batch, false)?;
+        let averages = options.average.then(|| Averages::add(net, &mut *session, batch)).transpose()?;
         session.reserve(plan)?;
         session.reserve(evaluation)?;
         build::move_parameters(net, tensors, &mut *session)?;
+        if let Some(averages) = &averages {
+            averages.copy(&mut *session)?;
+        }
         Ok(Training {
             session,
             plan,
@@ -85,6 +104,7 @@ impl Training {
             device: *device,
             batch,
             evaluation: (evaluation, evaluated),
+            averages,
         })
     }
 
@@ -144,7 +164,57 @@ impl Training {
         Ok(Feed { images, labels, mixed, targets, lr, step, seed: self.options.seed, ..Feed::default() })
     }
 
-    /// The main output before softmax for `n` pictures with the present parameters, in evaluation mode.
+    /// Moves the kept average towards the present parameters and running statistics: a ← a + share · (w − a). A share of
+    /// 1 copies them. Without [`TrainOptions::average`] nothing happens.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn average(&mut self, share: f32) -> Result<()> {
+        match &self.averages {
+            Some(averages) if share < 1.0 => averages.move_towards(&mut *self.session, share),
+            Some(averages) => averages.copy(&mut *self.session),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the kept average running statistics of its own: the mean, over the batches, of each batch's, as PyTorch's
+    /// `update_bn`. Those of the average of the weights are not the average of theirs. A network without batch norm reads
+    /// no batch.
+    ///
+    /// # Errors
+    /// A batch cannot be read or does not fit the network.
+    pub fn measure_statistics(&mut self, batches: &mut dyn Iterator<Item = Result<Batch>>) -> Result<()> {
+        let Some(averages) = self.averages.take() else { return Ok(()) };
+        let measured = self.measure(&averages, batches);
+        self.averages = Some(averages);
+        measured
+    }
+
+    fn measure(&mut self, averages: &Averages, batches: &mut dyn Iterator<Item = Result<Batch>>) -> Result<()> {
+        if !averages.has_statistics() {
+            return Ok(());
+        }
+        let mut sums = averages.no_sums();
+        for (i, batch) in batches.enumerate() {
+            let batch = batch?;
+            let feed = self.feed(&batch, 0.0, i as u64)?;
+            averages.add_statistics(&mut *self.session, batch.n, &feed, &mut sums)?;
+        }
+        averages.write_statistics(&mut *self.session, &sums)
+    }
+
+    /// The kept average, by the parameters' names; without one the parameters.
+    pub fn averaged(&mut self) -> Tensors {
+        if self.averages.is_none() {
+            return self.tensors();
+        }
+        let names: Vec<_> = self.net.parameters().map(|p| (average::name(&p.name), p.dims.clone())).collect();
+        let plain = |name: String| name.strip_prefix(average::PREFIX).map(str::to_string).unwrap_or(name);
+        self.read(names).into_iter().map(|(name, tensor)| (plain(name), tensor)).collect()
+    }
+
+    /// The main output before softmax for `n` pictures in evaluation mode, with the present parameters, or their average
+    /// where it is kept.
     ///
     /// # Errors
     /// The pictures do not fit the network.
@@ -161,7 +231,7 @@ impl Training {
         self.read(names)
     }
 
-    /// The optimiser's state, as `momentum.conv1.weight` and so on.
+    /// The optimiser's state, as `momentum.conv1.weight` and so on, and the kept average, as `average.conv1.weight`.
     pub fn optimizer_state(&mut self) -> Tensors {
         self.read(self.state_names())
     }
@@ -169,7 +239,9 @@ impl Training {
     fn state_names(&self) -> Vec<(String, Vec<usize>)> {
         let kinds = self.options.optimizer.state();
         let trained = self.net.parameters().filter(|p| p.trainable);
-        trained.flat_map(|p| kinds.iter().map(|kind| (format!("{kind}.{}", p.name), p.dims.clone()))).collect()
+        let state = trained.flat_map(|p| kinds.iter().map(|kind| (format!("{kind}.{}", p.name), p.dims.clone())));
+        let kept = self.net.parameters().filter(|_| self.averages.is_some());
+        state.chain(kept.map(|p| (average::name(&p.name), p.dims.clone()))).collect()
     }
 
     fn read(&mut self, names: Vec<(String, Vec<usize>)>) -> Tensors {

@@ -59,7 +59,7 @@ impl Memory {
             Err(_) => Loss::MeanSquared,
         };
         let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false };
-        let options = TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0 };
+        let options = TrainOptions::new(loss, optimizer);
         let bytes = |memory: exec::Memory| memory.stored + memory.scratch;
         let train = exec::memory(net, Some(&options), device, batch).map(bytes).ok();
         Ok(Memory { infer: exec::memory(net, None, device, batch).map(bytes)?, train })

@@ -18,6 +18,18 @@ pub trait Learner {
     fn restore(&mut self, tensors: &Tensors, state: &Tensors) -> Result<()>;
     /// Where the first value that is not finite appears.
     fn name_non_finite(&mut self, batch: &Batch, step: u64) -> Result<String>;
+    /// Moves the average of the parameters by a share of the way to the present ones, where one is kept.
+    fn average(&mut self, _share: f32) -> Result<()> {
+        Ok(())
+    }
+    /// Measures the running statistics of the average on the batches, where there are any.
+    fn measure_statistics(&mut self, _batches: &mut dyn Iterator<Item = Result<Batch>>) -> Result<()> {
+        Ok(())
+    }
+    /// The parameters and running statistics that [`Learner::logits`] uses: the average, where one is kept.
+    fn averaged(&mut self) -> Tensors {
+        self.tensors()
+    }
 }
 
 impl Learner for Training {
@@ -38,5 +50,14 @@ impl Learner for Training {
     }
     fn name_non_finite(&mut self, batch: &Batch, step: u64) -> Result<String> {
         Training::name_non_finite(self, batch, step)
+    }
+    fn average(&mut self, share: f32) -> Result<()> {
+        Training::average(self, share)
+    }
+    fn measure_statistics(&mut self, batches: &mut dyn Iterator<Item = Result<Batch>>) -> Result<()> {
+        Training::measure_statistics(self, batches)
+    }
+    fn averaged(&mut self) -> Tensors {
+        Training::averaged(self)
     }
 }

@@ -3,6 +3,7 @@
 //! [`train()`] makes a run folder and fills it; [`resume()`] goes on with one, to the same bits as if it had never stopped;
 //! [`evaluate()`] says how a model does on a split.
 
+mod averaging;
 mod evaluate;
 mod events;
 mod learner;
@@ -255,6 +256,8 @@ pub struct EvaluateOptions {
     pub skip_bad: bool,
 }
 
+#[cfg(test)]
+mod averaging_tests;
 #[cfg(test)]
 mod resume_tests;
 #[cfg(test)]

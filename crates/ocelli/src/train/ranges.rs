@@ -19,6 +19,13 @@ pub(super) fn check(settings: &Settings) -> Result<()> {
     number("weight_decay", settings.weight_decay, settings.weight_decay >= 0.0, "0 or more")?;
     let clip = settings.clip.unwrap_or(1.0);
     number("clip", clip, clip > 0.0, "a number above 0, or leave it out")?;
+    let ema = settings.ema.unwrap_or(0.5);
+    number("ema", ema, ema > 0.0 && ema < 1.0, "a number between 0 and 1; 0.999 is a common one")?;
+    let swa = settings.swa.unwrap_or(1);
+    number("swa", swa as f64, (1..=settings.epochs).contains(&swa), "an epoch of the run, 1 up to --epochs")?;
+    if settings.ema.is_some() && settings.swa.is_some() {
+        return Err(Error::usage("ema and swa at once").advice("Choose one average of the weights."));
+    }
     number("warmup_epochs", settings.warmup_epochs, settings.warmup_epochs >= 0.0, "0 or more")?;
     number("step_epochs", settings.step_epochs as f64, settings.step_epochs > 0, "1 or more")?;
     number("gamma", settings.gamma, settings.gamma > 0.0 && settings.gamma <= 1.0, "a number above 0, at most 1")?;

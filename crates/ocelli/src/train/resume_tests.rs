@@ -25,7 +25,7 @@ layers = [
 ";
 
 /// Two classes, and a net with batch norm and dropout to learn them.
-fn bits_world() -> tempfile::TempDir {
+pub(super) fn bits_world() -> tempfile::TempDir {
     let world = world();
     fs::write(world.path().join("one.toml"), NET).unwrap();
     world
@@ -36,11 +36,11 @@ fn place(output: &Path, threads: usize) -> Place {
 }
 
 /// Trains in `output`; the interrupt flag is set when the step `stop` is told.
-fn start(settings: &Settings, output: &Path, threads: usize, stop: Option<u64>) -> Result<Outcome> {
+pub(super) fn start(settings: &Settings, output: &Path, threads: usize, stop: Option<u64>) -> Result<Outcome> {
     with_stop(stop, |audience| train(settings, &place(output, threads), audience))
 }
 
-fn go_on(run: &Path, flags: &str, stop: Option<u64>) -> Result<Outcome> {
+pub(super) fn go_on(run: &Path, flags: &str, stop: Option<u64>) -> Result<Outcome> {
     let flags: Table = toml::from_str(flags).unwrap();
     with_stop(stop, |audience| resume(&run.to_string_lossy(), flags, &Place::default(), audience))
 }
@@ -56,7 +56,7 @@ fn with_stop(stop: Option<u64>, run: impl FnOnce(Audience) -> Result<Outcome>) -
     run(Audience { listeners: vec![&mut listener], interrupt: &interrupt })
 }
 
-fn left(run: &Path) -> Remains {
+pub(super) fn left(run: &Path) -> Remains {
     remains(&RunFolder { path: run.to_path_buf() })
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::averaging;
 use super::evaluate::evaluate_until;
 use super::events::{EpochEvent, Event, Listener, StepEvent};
 use super::{Evaluation, Learner, RunState, Schedule};
@@ -119,6 +120,9 @@ impl Run<'_> {
                 })?;
             }
             self.count(&batch, &result);
+            if let Some(decay) = self.settings.ema {
+                self.learner.average(averaging::ema_share(decay, self.state.step))?;
+            }
             let seconds = last.elapsed().as_secs_f64();
             last = Instant::now();
             self.tell(&Event::Step(StepEvent {
@@ -180,8 +184,20 @@ impl Run<'_> {
     /// Judges the epoch and counts it. An interrupt leaves before: the run that goes on judges the same weights.
     fn end_epoch(&mut self, started: Instant) -> Result<Option<Ended>> {
         let (learner, interrupt) = (&mut *self.learner, self.interrupt);
-        let logits = &mut |images: &[f32], n| learner.logits(images, n);
         let stop = || interrupt.load(Ordering::Relaxed);
+        if let Some(from) = self.settings.swa {
+            let epoch = self.state.epoch + 1;
+            // An epoch whose judging was interrupted is in the average already.
+            if self.state.averaged < epoch {
+                learner.average(averaging::swa_share(from, epoch))?;
+                self.state.averaged = epoch;
+            }
+            if epoch >= from {
+                let batches = self.train.epoch(self.state.epoch, 0);
+                learner.measure_statistics(&mut batches.take_while(|_| !stop()))?;
+            }
+        }
+        let logits = &mut |images: &[f32], n| learner.logits(images, n);
         let Some(val) = evaluate_until(logits, self.val, self.outputs, false, &stop)? else {
             self.save_checkpoint()?;
             return Ok(Some(Ended::Interrupted));
@@ -229,7 +245,9 @@ impl Run<'_> {
     }
 
     fn save_best(&mut self) -> Result<()> {
-        self.model.tensors = self.learner.tensors();
+        // The mean of no epoch's end is no weights.
+        let no_average = self.settings.swa.is_some() && self.state.averaged == 0;
+        self.model.tensors = if no_average { self.learner.tensors() } else { self.learner.averaged() };
         self.check_finite(&self.model.tensors)?;
         let saved = self.model.save(&self.folder.file(BEST));
         self.model.tensors.clear(); // A copy of all weights, of no use until the next one.

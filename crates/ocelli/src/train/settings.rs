@@ -54,6 +54,13 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
 
+    /// Judges and saves the moving average of the weights with this decay, 0.999 or so, in place of the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Judges and saves the mean of the weights at the ends of this epoch and those after it, in place of the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swa: Option<u64>,
+
     /// How the learning rate moves: `constant`, `step`, `multistep`, `cosine`, `one_cycle` or `plateau`; `constant`.
     pub schedule: ScheduleName,
     /// Epochs, may be a fraction, in which the rate rises to its value; 0. Of `one_cycle` the length of the rise: 0 is
@@ -141,6 +148,8 @@ impl Default for Settings {
             nesterov: false,
             weight_decay: 5e-4,
             clip: None,
+            ema: None,
+            swa: None,
             schedule: ScheduleName::Constant,
             warmup_epochs: 0.0,
             step_epochs: 10,

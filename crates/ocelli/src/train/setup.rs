@@ -137,7 +137,13 @@ fn options(settings: &Settings, data: &Dataset) -> Result<TrainOptions> {
         OptimizerName::Adadelta => Optimizer::adadelta(),
     };
     let clip = settings.clip.map(|clip| clip as f32);
-    Ok(TrainOptions { loss, optimizer, weight_decay: settings.weight_decay as f32, clip, seed: settings.seed })
+    Ok(TrainOptions {
+        weight_decay: settings.weight_decay as f32,
+        clip,
+        seed: settings.seed,
+        average: settings.ema.is_some() || settings.swa.is_some(),
+        ..TrainOptions::new(loss, optimizer)
+    })
 }
 
 fn class_weights(weights: &ClassWeights, data: &Dataset) -> Result<Option<Vec<f32>>> {

@@ -31,6 +31,9 @@ pub struct RunState {
     pub stopped: bool,
     /// Steps in a row whose loss was that of guessing.
     pub guessing: u64,
+    /// Epochs whose end is in the average of `swa`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub averaged: u64,
     /// SHA-256 of the list of pictures, classes and splits.
     pub data: String,
     /// The plateau rule.
@@ -53,6 +56,7 @@ impl RunState {
             best_epoch: 0,
             stopped: false,
             guessing: 0,
+            averaged: 0,
             data,
             plateau: Plateau::default(),
             settings,
@@ -63,4 +67,8 @@ impl RunState {
     pub fn epochs_without_progress(&self) -> u64 {
         self.epoch - self.best_epoch.min(self.epoch)
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
