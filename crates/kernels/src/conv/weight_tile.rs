@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{LANES, Simd};
+use crate::simd::{Kernel, LANES, Simd};
 
 /// Pixels of a sum, as three nested loops with fixed steps in `x` and in the packed `dy`.
 #[derive(Clone, Copy)]
@@ -49,22 +49,40 @@ pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: u
 /// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 1 or 2, without `S::WIDE` 1 to 6 and 1.
 #[inline(always)]
 pub(super) unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, out: *mut f32) {
-    macro_rules! sizes {
-        ($nv:literal: $($rows:literal)*) => {
-            match rows {
-                $($rows => sized::<S, $rows, $nv>(s, walk, out),)*
-                _ => unreachable!("a tile of {rows} rows"),
+    s.call(Sized { rows, nv, walk, out })
+}
+
+/// A sum and its size. One function for each instruction set, which both callers share.
+struct Sized<'a> {
+    rows: usize,
+    nv: usize,
+    walk: &'a Walk,
+    out: *mut f32,
+}
+
+impl Kernel for Sized<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Sized { rows, nv, walk, out } = self;
+        macro_rules! sizes {
+            ($nv:literal: $($rows:literal)*) => {
+                match rows {
+                    $($rows => sized::<S, $rows, $nv>(s, walk, out),)*
+                    _ => unreachable!("a tile of {rows} rows"),
+                }
+            };
+        }
+        // SAFETY: the caller of `sum` vouches for the walk and the size.
+        unsafe {
+            if !S::WIDE {
+                sizes!(1: 1 2 3 4 5 6)
+            } else if nv == 1 {
+                sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
+            } else {
+                sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
             }
-        };
-    }
-    // SAFETY: handed on from the caller.
-    unsafe {
-        if !S::WIDE {
-            sizes!(1: 1 2 3 4 5 6)
-        } else if nv == 1 {
-            sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
-        } else {
-            sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
         }
     }
 }

@@ -26,6 +26,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Whether the register file holds 28 vectors of 16 lanes (AVX-512) and not 7 (AVX2). Kernels choose tiles by it.
     const WIDE: bool;
 
+    /// Runs a kernel as a function of its own, which all callers share, instead of as a part of the caller.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
     /// The same number in every lane.
     fn splat(self, x: f32) -> Self::V;
     /// Loads 16 lanes.
@@ -150,7 +152,7 @@ pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
 /// and plain loops: a closure, or `array::map`, may be compiled as a function of its own without the instruction set,
 /// where every operation becomes a call (measured: 40 times slower). `run` must be `#[inline(always)]`, so that its body is
 /// compiled with the instruction set of the caller.
-pub(crate) trait Kernel {
+pub trait Kernel {
     /// What the computation returns.
     type Output;
     /// Runs with the given instruction set.

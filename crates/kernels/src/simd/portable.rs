@@ -1,6 +1,6 @@
 //! The path for every processor: arrays of 16 lanes, which the compiler turns into what vectors the target has.
 
-use super::{LANES, Simd};
+use super::{Kernel, LANES, Simd};
 
 /// Plain Rust on arrays. Fuses multiply-add only where the compilation target has the instruction.
 #[derive(Clone, Copy)]
@@ -22,6 +22,11 @@ fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
 impl Simd for Portable {
     type V = [f32; LANES];
     const WIDE: bool = false;
+
+    #[inline(never)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -36,6 +36,11 @@ impl Simd for Avx512 {
     const WIDE: bool = true;
 
     #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        unsafe { with_avx512(kernel) }
+    }
+
+    #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         unsafe { _mm512_set1_ps(x) }
     }
@@ -171,6 +176,11 @@ fn each(a: Pair, b: Pair, f: impl Fn(__m256, __m256) -> __m256) -> Pair {
 impl Simd for Avx2 {
     type V = Pair;
     const WIDE: bool = false;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        unsafe { with_avx2(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Pair {
