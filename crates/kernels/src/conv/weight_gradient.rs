@@ -24,8 +24,14 @@ use crate::segments::{Reduction, Segment, Segments};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::{Cpu, Isa};
 
-/// Most tiles of a task: 48 KB of sums a level of the tree.
+/// Most tiles of a task, all panels counted: 48 KB of sums a level of the tree.
 const MOST_TILES: usize = 32;
+/// Channels of a full tile, at most.
+const MOST_ROWS: usize = 12;
+/// Channels from which on a tile's are copied: pixels so far apart share few pages and sets of the first-level cache.
+const COPIED: usize = 128;
+/// Most filter panels of a task: their pixels of a segment, side by side, take half of the second-level cache.
+const MOST_PANELS: usize = 4;
 
 /// The weight gradient of a convolution of fixed shapes, for any batch size.
 pub struct WeightGradient {
@@ -112,10 +118,10 @@ struct Tiles {
     panel: usize,
 }
 
-/// A task's share of the gradient: tiles `tiles` of a filter panel of a group.
+/// A task's share of the gradient: tiles `tiles` of some filter panels of a group.
 struct Part {
     group: usize,
-    panel: usize,
+    panels: Range<usize>,
     tiles: Range<usize>,
 }
 
@@ -133,7 +139,7 @@ impl Tiles {
             segments: Segments::new(shape.output()),
             phase,
             padded,
-            rows: if wide { 12 } else { 6 },
+            rows: if wide { MOST_ROWS } else { 6 },
             panel: if wide { 2 * LANES } else { LANES },
         }
     }
@@ -156,19 +162,36 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a filter panel.
-    fn splits(&self, threads: usize) -> usize {
+    /// Parts of a group's panels and of a panel's tiles.
+    fn splits(&self, threads: usize) -> [usize; 2] {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let tiles = self.tiles();
-        let few = wanted.div_ceil(self.shape.groups * self.panels()).min(tiles.div_ceil(8));
-        few.max(tiles.div_ceil(MOST_TILES))
+        let (tiles, panels) = (self.tiles(), self.panels());
+        let splits = panels.div_ceil(MOST_PANELS);
+        let few = wanted.div_ceil(self.shape.groups * splits).min(tiles.div_ceil(8));
+        [splits, few.max(tiles.div_ceil(MOST_TILES / panels.div_ceil(splits)))]
     }
 
     fn part(&self, part: usize, threads: usize, bias: bool) -> Part {
-        let (splits, tiles) = (self.splits(threads), self.tiles());
-        let (panel, split) = (part / splits, part % splits);
-        let end = (split + 1) * tiles / splits + usize::from(bias && split + 1 == splits);
-        Part { group: panel / self.panels(), panel: panel % self.panels(), tiles: split * tiles / splits..end }
+        let ([panel_splits, tile_splits], tiles, panels) = (self.splits(threads), self.tiles(), self.panels());
+        let (rest, tile) = (part / tile_splits, part % tile_splits);
+        let (group, panel) = (rest / panel_splits, rest % panel_splits);
+        let end = (tile + 1) * tiles / tile_splits + usize::from(bias && tile + 1 == tile_splits);
+        Part {
+            group,
+            panels: panel * panels / panel_splits..(panel + 1) * panels / panel_splits,
+            tiles: tile * tiles / tile_splits..end,
+        }
+    }
+
+    /// Channels of a panel that exist, and with what is padded to whole vectors.
+    fn lanes(&self, panel: usize) -> [usize; 2] {
+        let lanes = self.panel.min(self.shape.group_filters() - panel * self.panel);
+        [lanes, lanes.next_multiple_of(LANES)]
+    }
+
+    /// Whether the channels of a tile are copied side by side: where several panels read them, pixels far apart.
+    fn copies_tiles(&self) -> bool {
+        self.padded.is_none() && self.panels() > 1 && self.shape.channels >= COPIED
     }
 
     /// Values of a segment's padded copy.
@@ -183,11 +206,13 @@ impl Tiles {
     }
 
     fn reduction(&self, n: usize, threads: usize, bias: bool) -> Reduction {
-        let splits = self.splits(threads);
-        let tiles = self.tiles().div_ceil(splits) + usize::from(bias);
-        let scratch = self.copy_len() + self.segments.most_pixels(self.output[1]) * self.panel;
+        let [panel_splits, tile_splits] = self.splits(threads);
+        let panels = self.panels().div_ceil(panel_splits);
+        let tiles = (self.tiles().div_ceil(tile_splits) + usize::from(bias)) * panels;
+        let pixels = self.segments.most_pixels(self.output[1]);
+        let scratch = self.copy_len() + pixels * (panels * self.panel + self.rows) + LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let parts = splits * self.panels() * self.shape.groups;
+        let parts = panel_splits * tile_splits * self.shape.groups;
         Reduction::new(self.segments, n, parts, tiles * self.tile_len(), scratch, wanted)
     }
 
@@ -237,27 +262,29 @@ impl Tiles {
     unsafe fn finish(&self, part: &Part, sums: &[f32], dw: Shares<f32>, db: Option<Shares<f32>>) {
         let (channels, filters) = (self.shape.group_channels(), self.shape.group_filters());
         let taps = self.phase.taps.len();
-        let first = part.panel * self.panel;
-        let lanes = self.panel.min(filters - first);
-        let padded = lanes.next_multiple_of(LANES);
         let kernel = self.shape.window.kernel[0] * self.shape.window.kernel[1];
-        for (tile, sums) in part.tiles.clone().zip(sums.chunks(self.tile_len())) {
+        let all = part.tiles.clone().flat_map(|tile| part.panels.clone().map(move |panel| (tile, panel)));
+        for ((tile, panel), sums) in all.zip(sums.chunks(self.tile_len())) {
+            let first = part.group * filters + panel * self.panel;
+            let [lanes, padded] = self.lanes(panel);
             if tile == self.tiles() {
                 let db = db.as_ref().expect("a bias tile exists only where db is wanted");
                 // SAFETY: as the caller vouches.
-                unsafe { db.part(part.group * filters + first, lanes) }.copy_from_slice(&sums[..lanes]);
+                unsafe { db.part(first, lanes) }.copy_from_slice(&sums[..lanes]);
                 continue;
             }
+            // Where the tile's rows go in a filter. In a kernel row, the channels of its next element follow.
+            let mut places = [0; MOST_ROWS];
             let rows = self.tile_rows(tile);
+            for (place, row) in places.iter_mut().zip(rows.clone()) {
+                *place = row % channels * kernel + self.phase.taps[tile % taps].kernel + row / channels;
+            }
             for lane in 0..lanes {
-                let filter = part.group * filters + first + lane;
-                // SAFETY: as the caller vouches; tasks write different elements of the filter, through this pointer only.
-                let out = dw.pointer().wrapping_add(filter * channels * kernel);
-                for (row, sums) in rows.clone().zip(sums.chunks(padded)) {
-                    // In a kernel row, the channels of its next element follow.
-                    let element = self.phase.taps[tile % taps].kernel + row / channels;
-                    // SAFETY: channel and kernel element are in range.
-                    unsafe { *out.add(row % channels * kernel + element) = sums[lane] };
+                let out = dw.pointer().wrapping_add((first + lane) * channels * kernel);
+                for row in 0..rows.len() {
+                    // SAFETY: channel and kernel element are in range; tasks write different elements of the filter,
+                    // through this pointer only.
+                    unsafe { *out.add(places[row]) = sums[row * padded + lane] };
                 }
             }
         }
@@ -288,16 +315,16 @@ impl Kernel for SegmentSum<'_> {
 
 impl SegmentSum<'_> {
     #[inline(always)]
-    unsafe fn sum<S: Simd>(self, s: S) {
+    unsafe fn sum<S: Simd>(mut self, s: S) {
         let plan = self.plan;
-        let panel = self.part.panel;
         let [height, width] = plan.output;
+        let (group, panels) = (self.part.group, self.part.panels.clone());
         let Segment { images, rows } = self.segment;
-        let lanes = plan.panel.min(plan.shape.group_filters() - panel * plan.panel);
-        let padded = lanes.next_multiple_of(LANES);
-        let filters = self.part.group * plan.shape.group_filters() + panel * plan.panel;
-        let (copy, packed) = self.scratch.split_at_mut(plan.copy_len());
-        let (copy, packed) = (copy.as_mut_ptr(), packed.as_mut_ptr());
+        let pixels = images.len() * rows.len() * width;
+        let (scratch, out) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.out));
+        let (copy, scratch) = scratch.split_at_mut(plan.copy_len());
+        let (packed, tile_copy) = scratch.split_at_mut(pixels * panels.len() * plan.panel);
+        let (copy, packed, tile_copy) = (copy.as_mut_ptr(), packed.as_mut_ptr(), tile_copy.as_mut_ptr());
         if let Some(padded) = &plan.padded {
             let len = plan.copied_picture(rows);
             for (i, image) in images.clone().enumerate() {
@@ -305,22 +332,23 @@ impl SegmentSum<'_> {
                 unsafe { padded.copy(s, &self.x, image, padded.seen(rows), copy.add(i * len)) };
             }
         }
+        let first = panels.start * plan.panel;
+        let lanes = plan.shape.group_filters().min(panels.end * plan.panel) - first;
         for (i, image) in images.clone().enumerate() {
-            let pixel = (image * height + rows.start) * width;
-            let count = rows.len() * width;
+            let (pixel, count) = ((image * height + rows.start) * width, rows.len() * width);
             // SAFETY: these pixels of dy exist; the scratch holds a segment of padded panels.
             unsafe {
-                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filters);
-                pack(s, dy, self.dy.stride, count, lanes, packed.add(i * count * padded));
+                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + group * plan.shape.group_filters() + first);
+                pack(s, dy, self.dy.stride, lanes, i * count..(i + 1) * count, plan.panel, pixels, packed);
             }
         }
-        let channel = self.part.group * plan.shape.group_channels();
-        for (i, tile) in self.part.tiles.clone().enumerate() {
-            let out = self.out[i * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
+        let channel = group * plan.shape.group_channels();
+        let mut out = out.chunks_mut(plan.tile_len());
+        for tile in self.part.tiles.clone() {
             let mut walk = Walk {
                 x: &1.0,
-                dy: packed,
-                counts: [1, 1, images.len() * rows.len() * width],
+                first: 0,
+                counts: [1, 1, pixels],
                 x_steps: [0; 3],
                 dy_steps: [0, 0, 1],
             };
@@ -330,18 +358,27 @@ impl SegmentSum<'_> {
                 count = rows.len();
                 let tap = tile % plan.phase.taps.len();
                 walk = match &plan.padded {
-                    Some(p) => self.walk_copy(p, tap, rows.start, copy, packed),
-                    None => self.walk(tap, channel + rows.start, packed, padded),
+                    Some(p) => self.walk_copy(p, tap, rows.start, copy),
+                    None => self.walk(tap, channel + rows.start),
                 };
+                if plan.copies_tiles() {
+                    // SAFETY: the walk stays inside x; the scratch holds the tile's channels of a segment.
+                    walk = unsafe { walk.copied(s, count, tile_copy) };
+                }
             }
-            // SAFETY: the walk stays inside x and the packed pixels.
-            unsafe { sum(s, count, padded / LANES, &walk, out) };
+            for (p, panel) in panels.clone().enumerate() {
+                let padded = plan.lanes(panel)[1];
+                let dy = packed.wrapping_add(p * pixels * plan.panel);
+                let out = out.next().expect("as many tiles as the part has").as_mut_ptr();
+                // SAFETY: the walk stays inside x and the packed pixels.
+                unsafe { sum(s, count, padded / LANES, &walk, dy, out) };
+            }
         }
     }
 
     /// All pixels of the segment, in the padded copy.
     #[inline(always)]
-    fn walk_copy(&self, padded: &Padded, tap: usize, first: usize, copy: *const f32, packed: *const f32) -> Walk {
+    fn walk_copy(&self, padded: &Padded, tap: usize, first: usize, copy: *const f32) -> Walk {
         let plan = self.plan;
         let Segment { images, rows } = self.segment;
         let [stride_y, stride_x] = plan.shape.window.stride;
@@ -349,7 +386,7 @@ impl SegmentSum<'_> {
         let pixels = rows.len() * plan.output[1];
         Walk {
             x: copy.wrapping_add(plan.phase.taps[tap].at[0] as usize * row + first),
-            dy: packed,
+            first: 0,
             counts: [images.len(), rows.len(), plan.output[1]],
             x_steps: [plan.copied_picture(rows), stride_y * row, stride_x * padded.channels()],
             dy_steps: [pixels, plan.output[1], 1],
@@ -358,7 +395,7 @@ impl SegmentSum<'_> {
 
     /// The pixels of the segment at which a tap meets the picture.
     #[inline(always)]
-    fn walk(&self, tap: usize, channel: usize, packed: *const f32, padded: usize) -> Walk {
+    fn walk(&self, tap: usize, channel: usize) -> Walk {
         let plan = self.plan;
         let Segment { images, rows } = self.segment;
         let [stride_y, stride_x] = plan.shape.window.stride;
@@ -367,7 +404,7 @@ impl SegmentSum<'_> {
         let rows_met = met(rows.clone(), stride_y, y, height);
         let columns = met(0..plan.output[1], stride_x, x, width);
         if rows_met.is_empty() || columns.is_empty() {
-            return Walk { x: &0.0, dy: packed, counts: [0; 3], x_steps: [0; 3], dy_steps: [0; 3] };
+            return Walk { x: &0.0, first: 0, counts: [0; 3], x_steps: [0; 3], dy_steps: [0; 3] };
         }
         let top = (rows_met.start * stride_y).wrapping_add_signed(y);
         let left = (columns.start * stride_x).wrapping_add_signed(x);
@@ -376,7 +413,7 @@ impl SegmentSum<'_> {
         let stride = self.x.stride;
         let mut walk = Walk {
             x: self.x.data[pixel * stride + channel..].as_ptr(),
-            dy: packed.wrapping_add(first * padded),
+            first,
             counts: [images.len(), rows_met.len(), columns.len()],
             x_steps: [height * width * stride, stride_y * width * stride, stride_x * stride],
             dy_steps: [rows.len() * plan.output[1], plan.output[1], 1],

@@ -4,15 +4,41 @@ use std::ops::Range;
 
 use crate::simd::{Kernel, LANES, Simd};
 
-/// Pixels of a sum, as three nested loops with fixed steps in `x` and in the packed `dy`.
+/// Pixels of a sum, as three nested loops with fixed steps in `x` and, from pixel `first` on, in the packed `dy`.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
     pub x: *const f32,
-    pub dy: *const f32,
+    pub first: usize,
     pub counts: [usize; 3],
     pub x_steps: [usize; 3],
     /// In pixels.
     pub dy_steps: [usize; 3],
+}
+
+impl Walk {
+    /// The same walk over a copy in which `channels` values of each pixel lie side by side.
+    ///
+    /// # Safety
+    /// The walk stays inside x; `copy` has room for its pixels and a vector more.
+    #[inline(always)]
+    pub unsafe fn copied<S: Simd>(self, s: S, channels: usize, copy: *mut f32) -> Walk {
+        let [images, rows, columns] = self.counts;
+        let mut to = copy;
+        for i in 0..images {
+            for j in 0..rows {
+                let mut x = self.x.wrapping_add(i * self.x_steps[0] + j * self.x_steps[1]);
+                for _ in 0..columns {
+                    // SAFETY: as the caller vouches. What a store writes too much, the next one replaces.
+                    unsafe {
+                        s.store(to, s.load_n(x, channels));
+                        to = to.add(channels);
+                    }
+                    x = x.wrapping_add(self.x_steps[2]);
+                }
+            }
+        }
+        Walk { x: copy, x_steps: [rows * columns * channels, columns * channels, channels], ..self }
+    }
 }
 
 /// The outputs among `range` whose tap at offset `at` lies inside `0..size`.
@@ -23,21 +49,36 @@ pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) ->
     range.start.max(first)..range.end.min(end)
 }
 
-/// Copies `lanes` channels of `count` pixels side by side, padded with zeros to whole vectors.
+/// Copies `lanes` channels of pixels into panels of `panel` channels, in each of which the channels of `pixels` pixels lie
+/// side by side, padded with zeros to whole vectors. The first pixel becomes number `to.start`.
 ///
 /// # Safety
 /// The pixels exist and `packed` has room for them.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: usize, lanes: usize, packed: *mut f32) {
-    let padded = lanes.next_multiple_of(LANES);
-    // SAFETY: handed on from the caller.
-    unsafe {
-        for pixel in 0..count {
-            let (from, to) = (dy.add(pixel * stride), packed.add(pixel * padded));
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn pack<S: Simd>(
+    s: S,
+    dy: *const f32,
+    stride: usize,
+    lanes: usize,
+    to: Range<usize>,
+    panel: usize,
+    pixels: usize,
+    packed: *mut f32,
+) {
+    let start = to.start;
+    for pixel in to {
+        let from = dy.wrapping_add((pixel - start) * stride);
+        for first in (0..lanes).step_by(panel) {
+            let padded = panel.min((lanes - first).next_multiple_of(LANES));
+            let to = packed.wrapping_add(first * pixels + pixel * padded);
             for lane in (0..padded).step_by(LANES) {
-                let left = lanes - lane;
-                let v = if left >= LANES { s.load(from.add(lane)) } else { s.load_n(from.add(lane), left) };
-                s.store(to.add(lane), v);
+                let left = lanes - first - lane;
+                // SAFETY: handed on from the caller.
+                unsafe {
+                    let from = from.add(first + lane);
+                    s.store(to.add(lane), if left >= LANES { s.load(from) } else { s.load_n(from, left) });
+                }
             }
         }
     }
@@ -48,8 +89,8 @@ pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: u
 /// # Safety
 /// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 1 or 2, without `S::WIDE` 1 to 6 and 1.
 #[inline(always)]
-pub(super) unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, out: *mut f32) {
-    s.call(Sized { rows, nv, walk, out })
+pub(super) unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, dy: *const f32, out: *mut f32) {
+    s.call(Sized { rows, nv, walk, dy, out })
 }
 
 /// A sum and its size. One function for each instruction set, which both callers share.
@@ -57,6 +98,7 @@ struct Sized<'a> {
     rows: usize,
     nv: usize,
     walk: &'a Walk,
+    dy: *const f32,
     out: *mut f32,
 }
 
@@ -65,11 +107,11 @@ impl Kernel for Sized<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Sized { rows, nv, walk, out } = self;
+        let Sized { rows, nv, walk, dy, out } = self;
         macro_rules! sizes {
             ($nv:literal: $($rows:literal)*) => {
                 match rows {
-                    $($rows => sized::<S, $rows, $nv>(s, walk, out),)*
+                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out),)*
                     _ => unreachable!("a tile of {rows} rows"),
                 }
             };
@@ -88,14 +130,14 @@ impl Kernel for Sized<'_> {
 }
 
 #[inline(always)]
-unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, out: *mut f32) {
+unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, dy: *const f32, out: *mut f32) {
     let mut acc = [[s.zero(); NV]; ROWS];
     // SAFETY: handed on from the caller.
     unsafe {
         for i in 0..walk.counts[0] {
             for j in 0..walk.counts[1] {
                 let mut x = walk.x.add(i * walk.x_steps[0] + j * walk.x_steps[1]);
-                let mut dy = walk.dy.add((i * walk.dy_steps[0] + j * walk.dy_steps[1]) * NV * LANES);
+                let mut dy = dy.add((walk.first + i * walk.dy_steps[0] + j * walk.dy_steps[1]) * NV * LANES);
                 for _ in 0..walk.counts[2] {
                     let mut b = [s.zero(); NV];
                     for v in 0..NV {

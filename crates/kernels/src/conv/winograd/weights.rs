@@ -370,7 +370,7 @@ impl Kernel for SegmentSum<'_> {
             let dy = gradients.pointer().cast_const().wrapping_add(dy);
             let walk = |x: *const f32, step: usize| Walk {
                 x,
-                dy,
+                first: 0,
                 counts: [1, 1, count],
                 x_steps: [0, 0, step],
                 dy_steps: [0, 0, 1],
@@ -378,7 +378,7 @@ impl Kernel for SegmentSum<'_> {
             if blocks.is_empty() {
                 let out = self.out[done..][..lanes].as_mut_ptr();
                 // SAFETY: the chunk holds the segment's tiles.
-                unsafe { sum(s, 1, lanes / LANES, &walk(&1.0, 0), out) };
+                unsafe { sum(s, 1, lanes / LANES, &walk(&1.0, 0), dy, out) };
                 done += lanes;
             }
             for block in blocks.clone() {
@@ -388,7 +388,7 @@ impl Kernel for SegmentSum<'_> {
                     let rows = most.min(LANES - row);
                     let out = self.out[done..][..rows * lanes].as_mut_ptr();
                     // SAFETY: as above.
-                    unsafe { sum(s, rows, lanes / LANES, &walk(x.wrapping_add(row), LANES), out) };
+                    unsafe { sum(s, rows, lanes / LANES, &walk(x.wrapping_add(row), LANES), dy, out) };
                     done += rows * lanes;
                 }
             }
