@@ -4,6 +4,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
 use super::rows::Rows;
+use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
@@ -19,12 +20,17 @@ enum Algorithm {
     Depthwise(Depthwise),
     Rows(Rows),
     Winograd(Product),
+    /// That of a convolution with fewer groups.
+    Widened(Widened, Box<DataGradient>),
 }
 
 impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
-        let algorithm = if Depthwise::fits(shape) {
+        let widened = if Depthwise::fits(shape) { None } else { Widened::groups(shape) };
+        let algorithm = if let Some(widened) = widened {
+            Algorithm::Widened(widened, Box::new(DataGradient::new(&widened.shape(), isa, exact)))
+        } else if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
         } else if let Some(plan) = Rows::new(shape, isa) {
             Algorithm::Rows(plan)
@@ -67,6 +73,7 @@ impl DataGradient {
             Algorithm::Depthwise(_) => "depthwise",
             Algorithm::Rows(_) => "rows",
             Algorithm::Winograd(_) => "winograd",
+            Algorithm::Widened(..) => "widened",
         }
     }
 
@@ -77,6 +84,7 @@ impl DataGradient {
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Rows(plan) => plan.packed_len(),
             Algorithm::Winograd(plan) => plan.packed_len(),
+            Algorithm::Widened(widened, wider) => wider.packed_len() + widened.shape().weights(),
         }
     }
 
@@ -86,6 +94,7 @@ impl DataGradient {
             Algorithm::Indirect(_) | Algorithm::Depthwise(_) => 0,
             Algorithm::Rows(plan) => plan.workspace_len(threads),
             Algorithm::Winograd(plan) => plan.workspace_len(batch),
+            Algorithm::Widened(_, wider) => wider.workspace_len(batch, threads),
         }
     }
 
@@ -96,6 +105,11 @@ impl DataGradient {
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
             Algorithm::Rows(plan) => plan.pack(weights, packed),
             Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Widened(widened, wider) => {
+                let (packed, expanded) = packed.split_at_mut(wider.packed_len());
+                widened.expand(weights, expanded);
+                wider.pack(cpu, expanded, packed);
+            }
         }
     }
 
@@ -111,6 +125,7 @@ impl DataGradient {
             Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
             Algorithm::Rows(plan) => plan.run(cpu, n, dy, packed, dx, workspace),
             Algorithm::Winograd(plan) => plan.run(cpu, n, dy, packed, &plain, dx, workspace),
+            Algorithm::Widened(_, wider) => wider.run(cpu, n, dy, packed, dx, workspace),
         }
     }
 }

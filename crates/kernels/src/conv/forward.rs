@@ -4,6 +4,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
+use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
@@ -18,12 +19,28 @@ enum Algorithm {
     Indirect(Indirect),
     Depthwise(Depthwise),
     Winograd(Product),
+    /// A wider convolution. Where columns are joined, outputs with gaps between their pixels take the plain one.
+    Widened {
+        widened: Widened,
+        wider: Box<Forward>,
+        plain: Option<Box<Forward>>,
+    },
 }
 
 impl Forward {
     /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out. `exact` sums
     /// products as the definition does: no Winograd.
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+        let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
+        if let Some(widened) = few.or_else(|| Widened::groups(shape).filter(|_| !Depthwise::fits(shape))) {
+            let wider = Box::new(Forward::plain(&widened.shape(), isa, exact));
+            let plain = (widened.columns > 1).then(|| Box::new(Forward::plain(shape, isa, exact)));
+            return Forward { algorithm: Algorithm::Widened { widened, wider, plain } };
+        }
+        Forward::plain(shape, isa, exact)
+    }
+
+    fn plain(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
         } else {
@@ -73,6 +90,7 @@ impl Forward {
             Algorithm::Indirect(_) => "indirect",
             Algorithm::Depthwise(_) => "depthwise",
             Algorithm::Winograd(_) => "winograd",
+            Algorithm::Widened { .. } => "widened",
         }
     }
 
@@ -82,6 +100,10 @@ impl Forward {
             Algorithm::Indirect(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Winograd(plan) => plan.packed_len(),
+            Algorithm::Widened { widened, wider, plain } => {
+                let plain = plain.as_ref().map_or(0, |plain| plain.packed_len());
+                widened.shape().weights() + wider.packed_len() + plain
+            }
         }
     }
 
@@ -91,6 +113,10 @@ impl Forward {
             Algorithm::Indirect(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
             Algorithm::Winograd(plan) => plan.workspace_len(batch),
+            Algorithm::Widened { wider, plain, .. } => {
+                let plain = plain.as_ref().map_or(0, |plain| plain.workspace_len(batch, threads));
+                plain.max(wider.workspace_len(batch, threads))
+            }
         }
     }
 
@@ -100,6 +126,15 @@ impl Forward {
             Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
             Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Widened { widened, wider, plain } => {
+                let (packed, rest) = packed.split_at_mut(wider.packed_len());
+                let (expanded, rest) = rest.split_at_mut(widened.shape().weights());
+                widened.expand(weights, expanded);
+                wider.pack(cpu, expanded, packed);
+                if let Some(plain) = plain {
+                    plain.pack(cpu, weights, rest);
+                }
+            }
         }
     }
 
@@ -123,6 +158,25 @@ impl Forward {
             Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
             Algorithm::Winograd(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
+            Algorithm::Widened { wider, plain: None, .. } => wider.run(cpu, n, x, packed, epilogue, y, workspace),
+            Algorithm::Widened { widened, wider, plain: Some(plain) } => {
+                let filters = widened.from.filters;
+                if y.stride != filters || epilogue.residual.is_some_and(|residual| residual.stride != filters) {
+                    let packed = &packed[wider.packed_len() + widened.shape().weights()..];
+                    return plain.run(cpu, n, x, packed, epilogue, y, workspace);
+                }
+                let lanes = widened.columns * filters;
+                let mut bias = [0.0; MOST_LANES];
+                if let Some(given) = epilogue.bias {
+                    bias[..lanes].chunks_mut(filters).for_each(|bias| bias.copy_from_slice(&given[..filters]));
+                }
+                let epilogue = Epilogue {
+                    bias: epilogue.bias.is_some().then_some(&bias[..lanes]),
+                    residual: epilogue.residual.map(|residual| Pixels { stride: lanes, ..residual }),
+                    ..*epilogue
+                };
+                wider.run(cpu, n, x, packed, &epilogue, PixelsMut { data: y.data, stride: lanes }, workspace);
+            }
         }
     }
 }

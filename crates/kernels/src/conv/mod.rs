@@ -19,6 +19,7 @@ mod tests;
 mod tile;
 mod weight_gradient;
 mod weight_tile;
+mod widened;
 mod winograd;
 
 pub use data_gradient::DataGradient;

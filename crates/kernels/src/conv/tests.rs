@@ -278,20 +278,23 @@ fn two_half_batches_join_to_the_whole() {
 
 #[test]
 fn bias_residual_and_activation_follow_the_sum() {
-    for (groups, filters) in [(1, 20), (20, 20)] {
-        let shape = shape([6, 5], 20, filters, 3, 1, 1, groups);
+    // Indirect, depthwise, joined columns, joined groups.
+    for (channels, groups, filters, gap) in [(20, 1, 20, 2), (20, 20, 20, 2), (3, 1, 6, 0), (20, 5, 20, 2)] {
+        let shape = shape([5, 6], channels, filters, 3, 1, 1, groups);
         let problem = Problem::new(shape, 2, [0, 0]);
         for cpu in cpus(2) {
-            let x = to_pixels(&problem.x, 2, 20, 20);
-            let mut residual = to_pixels(&problem.dy, 2, filters, filters + 2);
+            let x = to_pixels(&problem.x, 2, channels, channels);
+            let mut residual = to_pixels(&problem.dy, 2, filters, filters + gap);
             residual[0] = f32::NAN;
             let forward = Forward::new(&shape, cpu.isa(), true);
             let mut packed = vec![0.0; forward.packed_len()];
             forward.pack(&cpu, &problem.w, &mut packed);
-            let run = |epilogue: &Epilogue| {
+            let mut workspace = vec![0.0; forward.workspace_len(2, 2)];
+            let mut run = |epilogue: &Epilogue| {
                 let mut y = vec![0.0; 2 * 30 * filters];
                 let y_pixels = PixelsMut { data: &mut y, stride: filters };
-                forward.run(&cpu, 2, Pixels { data: &x, stride: 20 }, &packed, epilogue, y_pixels, &mut []);
+                let x = Pixels { data: &x, stride: channels };
+                forward.run(&cpu, 2, x, &packed, epilogue, y_pixels, &mut workspace);
                 y
             };
             let plain = run(&Epilogue::default());
@@ -311,11 +314,11 @@ fn bias_residual_and_activation_follow_the_sum() {
             ];
             for (activation, function) in functions {
                 let bias: Vec<f32> = problem.bias.iter().map(|b| 5.0 * b).collect();
-                let pixels = Pixels { data: &residual, stride: filters + 2 };
+                let pixels = Pixels { data: &residual, stride: filters + gap };
                 let got = run(&Epilogue { bias: Some(&bias), residual: Some(pixels), activation });
                 assert!(got[0].is_nan(), "{activation:?} swallows a NaN");
                 for i in 1..got.len() {
-                    let sum = plain[i] + bias[i % filters] + residual[i / filters * (filters + 2) + i % filters];
+                    let sum = plain[i] + bias[i % filters] + residual[i / filters * (filters + gap) + i % filters];
                     assert_eq!(got[i], function(sum), "{activation:?}[{i}], {}", cpu.isa());
                 }
             }

@@ -332,26 +332,23 @@ impl SegmentSum<'_> {
                 unsafe { padded.copy(s, &self.x, image, padded.seen(rows), copy.add(i * len)) };
             }
         }
-        let first = panels.start * plan.panel;
-        let lanes = plan.shape.group_filters().min(panels.end * plan.panel) - first;
         for (i, image) in images.clone().enumerate() {
             let (pixel, count) = ((image * height + rows.start) * width, rows.len() * width);
-            // SAFETY: these pixels of dy exist; the scratch holds a segment of padded panels.
-            unsafe {
-                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + group * plan.shape.group_filters() + first);
-                pack(s, dy, self.dy.stride, lanes, i * count..(i + 1) * count, plan.panel, pixels, packed);
+            for (p, panel) in panels.clone().enumerate() {
+                let [lanes, padded] = plan.lanes(panel);
+                let filters = group * plan.shape.group_filters() + panel * plan.panel;
+                // SAFETY: these pixels of dy exist; the scratch holds a segment of padded panels.
+                unsafe {
+                    let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filters);
+                    let to = packed.add(p * pixels * plan.panel + i * count * padded);
+                    pack(s, dy, self.dy.stride, count, lanes, to);
+                }
             }
         }
         let channel = group * plan.shape.group_channels();
         let mut out = out.chunks_mut(plan.tile_len());
         for tile in self.part.tiles.clone() {
-            let mut walk = Walk {
-                x: &1.0,
-                first: 0,
-                counts: [1, 1, pixels],
-                x_steps: [0; 3],
-                dy_steps: [0, 0, 1],
-            };
+            let mut walk = Walk { x: &1.0, first: 0, counts: [1, 1, pixels], x_steps: [0; 3], dy_steps: [0, 0, 1] };
             let mut count = 1;
             if tile < plan.tiles() {
                 let rows = plan.tile_rows(tile);

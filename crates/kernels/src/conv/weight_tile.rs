@@ -49,36 +49,21 @@ pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) ->
     range.start.max(first)..range.end.min(end)
 }
 
-/// Copies `lanes` channels of pixels into panels of `panel` channels, in each of which the channels of `pixels` pixels lie
-/// side by side, padded with zeros to whole vectors. The first pixel becomes number `to.start`.
+/// Copies `lanes` channels of `count` pixels side by side, padded with zeros to whole vectors.
 ///
 /// # Safety
 /// The pixels exist and `packed` has room for them.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn pack<S: Simd>(
-    s: S,
-    dy: *const f32,
-    stride: usize,
-    lanes: usize,
-    to: Range<usize>,
-    panel: usize,
-    pixels: usize,
-    packed: *mut f32,
-) {
-    let start = to.start;
-    for pixel in to {
-        let from = dy.wrapping_add((pixel - start) * stride);
-        for first in (0..lanes).step_by(panel) {
-            let padded = panel.min((lanes - first).next_multiple_of(LANES));
-            let to = packed.wrapping_add(first * pixels + pixel * padded);
+pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: usize, lanes: usize, packed: *mut f32) {
+    let padded = lanes.next_multiple_of(LANES);
+    // SAFETY: handed on from the caller.
+    unsafe {
+        for pixel in 0..count {
+            let (from, to) = (dy.add(pixel * stride), packed.add(pixel * padded));
             for lane in (0..padded).step_by(LANES) {
-                let left = lanes - first - lane;
-                // SAFETY: handed on from the caller.
-                unsafe {
-                    let from = from.add(first + lane);
-                    s.store(to.add(lane), if left >= LANES { s.load(from) } else { s.load_n(from, left) });
-                }
+                let left = lanes - lane;
+                let v = if left >= LANES { s.load(from.add(lane)) } else { s.load_n(from.add(lane), left) };
+                s.store(to.add(lane), v);
             }
         }
     }

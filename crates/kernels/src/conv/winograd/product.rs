@@ -75,7 +75,13 @@ impl Product {
 
     /// Packed weights: `[group][point][panel][depth][lanes of the panel]`.
     pub fn packed_len(&self) -> usize {
-        self.groups * POINTS * self.depth * self.padded_width()
+        self.groups * POINTS * self.plane()
+    }
+
+    /// Values from one point's packed weights to the next one's. A cache line more than they are: packing writes to all
+    /// points in turn, and planes of a power of two would map them to one set of each cache.
+    fn plane(&self) -> usize {
+        self.depth * self.padded_width() + LANES
     }
 
     pub fn workspace_len(&self, n: usize) -> usize {
@@ -177,7 +183,7 @@ impl Pack<'_> {
         let plan = self.plan;
         let (taps, panel) = (R * R, tile::panel(S::WIDE));
         let lanes = panel.min(plan.padded_width() - self.panel * panel);
-        let plane = plan.depth * plan.padded_width();
+        let plane = plan.plane();
         let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
         for d in self.depth.clone() {
             for lane in (0..lanes).step_by(LANES) {
@@ -307,7 +313,7 @@ impl Kernel for Sums<'_> {
             rows[i] = first.wrapping_add(t * source_row + self.group * plan.depth);
             targets[i] = t;
         }
-        let weights = (self.group * POINTS + self.point) * plan.depth * plan.padded_width();
+        let weights = (self.group * POINTS + self.point) * plan.plane();
         for start in (0..plan.width).step_by(panel) {
             let lanes = panel.min(plan.padded_width() - start);
             let sums = (self.point * most * sum_row) + self.group * plan.width + start;
