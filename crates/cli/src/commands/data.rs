@@ -1,5 +1,6 @@
 //! `ocelli data`: data sets, known ones and one's own.
 
+use super::colours::{Components, Sheet};
 use crate::arguments::Globals;
 use crate::models::open_options;
 use crate::text;
@@ -34,6 +35,8 @@ enum Action {
         /// A known name
         name: String,
     },
+    Pca(Components),
+    Preview(Sheet),
     /// Look for damaged files, duplicates, leakage between the splits; exit code 1 if the data needs care
     Check {
         /// A known name, a folder of pictures, or a CSV list
@@ -62,6 +65,8 @@ impl Data {
                 text::line(format!("{name} is in {}", folder.display()));
             }
             Action::IlsvrcResults { output } => ilsvrc_results(output.as_deref(), globals)?,
+            Action::Pca(components) => components.run(globals)?,
+            Action::Preview(sheet) => sheet.run(globals)?,
             Action::Check { data } => return check(&open(&data, globals)?, globals),
         }
         Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod bench;
+mod colours;
 mod conv;
 mod data;
 mod explain;

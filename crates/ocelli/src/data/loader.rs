@@ -160,6 +160,14 @@ impl Loader {
         self.job.pictures.split
     }
 
+    /// The pictures at these positions as they are in an epoch, in one batch of at most the loader's size.
+    ///
+    /// # Errors
+    /// A picture cannot be read.
+    pub fn look(&self, positions: &[usize], epoch: u64) -> Result<Batch> {
+        self.job.batch(positions, 0, epoch)
+    }
+
     /// The batches of an epoch from batch `first` on, in an order that (seed, epoch) fix. Workers stop when the iterator is
     /// dropped.
     pub fn epoch(&self, epoch: u64, first: usize) -> Batches {

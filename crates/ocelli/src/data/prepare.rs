@@ -197,6 +197,19 @@ impl Preparation {
         Ok(numbers)
     }
 
+    /// What numbers look like: the nearest bytes.
+    pub fn picture(&self, numbers: &[f32]) -> Picture {
+        let ([height, width], channels) = (self.size, self.channels);
+        let less: Vec<f32> = match &self.mean_image {
+            Some(image) => image.values().collect(),
+            None => (0..numbers.len()).map(|i| self.mean[i / (height * width) % channels]).collect(),
+        };
+        let value = |i: usize| 255.0 * (numbers[i] * self.std[i / (height * width) % channels] + less[i]);
+        let at = |i: usize| i % channels * height * width + i / channels;
+        let pixels = (0..height * width * channels).map(|i| (value(at(i)) + 0.5).clamp(0.0, 255.0) as u8).collect();
+        Picture { height, width, channels, pixels }
+    }
+
     /// The size that augmentation cuts its windows from.
     pub(super) fn canvas_size(&self, augment: &Augment) -> [usize; 2] {
         match self.resize {

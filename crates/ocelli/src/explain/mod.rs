@@ -7,6 +7,7 @@ pub mod maps;
 pub mod mistakes;
 pub mod named;
 pub mod planes;
+pub mod preview;
 pub mod receptive_field;
 pub mod shift;
 pub mod tiles;
