@@ -64,6 +64,34 @@ fn transparency_is_laid_on_white_and_16_bit_are_scaled() {
     assert_eq!(decode(&png(&deep, 3, 1, ColorType::L16)).unwrap().pixels, [0, 128, 255]);
 }
 
+/// The picture of scripts/make_odd_pictures.py.
+fn smooth() -> Vec<u8> {
+    (0..24u8).flat_map(|y| (0..32u8).flat_map(move |x| [40 + 5 * x, 30 + 7 * y, 200 - 3 * x])).collect()
+}
+
+#[test]
+fn progressive_and_cmyk_jpegs_are_read() {
+    for name in ["progressive", "cmyk"] {
+        let bytes = std::fs::read(format!("../../tests/pictures/{name}.jpg")).unwrap();
+        let picture = decode(&bytes).unwrap();
+        assert_eq!((picture.height, picture.width, picture.channels), (24, 32, 3), "{name}");
+        let furthest = picture.pixels.iter().zip(smooth()).map(|(a, b)| a.abs_diff(b)).max();
+        assert!(furthest < Some(12), "{name}: {furthest:?} levels away");
+        for keep in [bytes.len() / 2, bytes.len() * 3 / 4, bytes.len() - 2] {
+            let error = decode(&bytes[..keep]).unwrap_err();
+            assert!(error.what().contains("JPEG"), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn sixteen_bit_colours_are_scaled() {
+    let deep: Vec<u8> = [0u16, 0x8080, 0xffff].iter().flat_map(|value| value.to_ne_bytes()).collect();
+    assert_eq!(decode(&png(&deep, 1, 1, ColorType::Rgb16)).unwrap().pixels, [0, 128, 255]);
+    let clear: Vec<u8> = [0u16, 0, 0, 0].iter().flat_map(|value| value.to_ne_bytes()).collect();
+    assert_eq!(decode(&png(&clear, 1, 1, ColorType::Rgba16)).unwrap().pixels, [255; 3]);
+}
+
 #[test]
 fn exif_orientation_is_applied() {
     // Orientation 6: the camera lay on its side, the picture is turned clockwise. TIFF, little endian, one entry.

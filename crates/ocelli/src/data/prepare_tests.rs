@@ -62,6 +62,37 @@ fn any_shape_can_be_cut_and_stretched() {
 }
 
 #[test]
+fn alexnets_pictures_cover_256_and_smaller_ones_are_scaled_up() {
+    let alexnet = Preparation::new([227, 227], 1, Resize::Crop).and_then(|p| p.covering([256, 256])).unwrap();
+    let augment: Augment = "crop:0".parse().unwrap();
+    // 512 high and 768 wide: the shorter side becomes 256, and the middle 256 of 384 columns is kept.
+    for (height, width, step) in [(512, 768, 2.0), (128, 192, 0.5)] {
+        let picture = grey(height, width, |_, x| (x * 255 / width) as u8);
+        let canvas = alexnet.canvas(picture, alexnet.canvas_size(&augment)).unwrap();
+        assert_eq!((canvas.height, canvas.width), (256, 256));
+        for x in 4..252 {
+            let column = (64.0 + x as f64 + 0.5) * step - 0.5;
+            let expected = column * 255.0 / width as f64;
+            assert!((f64::from(canvas.pixels[x]) - expected).abs() <= 1.5, "{width}, column {x}");
+        }
+    }
+    let error = Preparation::new([227, 227], 1, Resize::Crop).and_then(|p| p.covering([224, 256])).unwrap_err();
+    assert!(error.to_string().contains("227 x 227 pixels cut out of 224 x 256\nChoose --cover from 227"), "{error}");
+    assert!(Preparation::new([8, 8], 1, Resize::Stretch).and_then(|p| p.covering([9, 9])).is_err());
+}
+
+#[test]
+fn numbers_become_the_bytes_that_they_were() {
+    let picture = Picture { height: 2, width: 2, channels: 3, pixels: (0..12).map(|i| i * 23).collect() };
+    let plain = Preparation { cover: [2, 2], ..Preparation::new([2, 2], 3, Resize::Crop).unwrap() };
+    let plain = plain.with_statistics(vec![0.4, 0.5, 0.6], vec![0.2, 0.3, 1.0 / 255.0]).unwrap();
+    let image = MeanImage::new(&(0..12).map(|i| i * 40).collect::<Vec<u64>>(), 2, 3);
+    for preparation in [plain.clone(), Preparation { mean_image: Some(image), ..plain }] {
+        assert_eq!(preparation.picture(&preparation.numbers(picture.clone()).unwrap()), picture);
+    }
+}
+
+#[test]
 fn numbers_are_scaled_planes() {
     let picture = Picture { height: 1, width: 2, channels: 3, pixels: vec![0, 51, 255, 255, 102, 0] };
     let preparation = Preparation::new([1, 2], 3, Resize::Stretch).unwrap();

@@ -65,7 +65,8 @@ fn a_run_stopped_three_times_and_any_number_of_threads_give_the_same_bits() {
     let world = bits_world();
     for optimizer in ["sgd", "adam"] {
         let text = format!(
-            "optimizer = '{optimizer}'\nlr = 0.01\nschedule = 'cosine'\nwarmup_epochs = 1\nclip = 1\naugment = 'flip,shift:1'"
+            "optimizer = '{optimizer}'\nlr = 0.01\nschedule = 'cosine'\nwarmup_epochs = 1\nclip = 1\nmean = 'image'\n\
+             augment = 'alternating-flip,shift:1,rotate:9,randaugment,jitter,blur,erase:0.5,mixup,cutmix'"
         );
         let settings = settings(world.path(), &text);
         let at = |name: &str| world.path().join(format!("{optimizer}-{name}"));

@@ -14,6 +14,7 @@ use crate::exec::StepResult;
 use crate::formats::checkpoint;
 use crate::formats::run_folder::{BEST, CHECKPOINT, RunFolder};
 use crate::model::{Model, check_finite};
+use crate::net::{Init, Parameter};
 use crate::{Error, Result, Tensors};
 
 /// Steps in a row at the loss of guessing after which the run says so.
@@ -277,7 +278,17 @@ impl Run<'_> {
             self.state.step,
             (classes as f64).ln()
         );
-        self.warn(what, "Nothing is learnt: try --lr ten times lower or higher, check labels with `ocelli data check`.")
+        let from_one = |parameter: &Parameter| {
+            parameter.name.ends_with(".bias") && parameter.init == Init::Constant(1.0) && parameter.trainable
+        };
+        // Caffe's replication of AlexNet needed 0.1; later ones got away by starting again (BVLC/caffe issues 59 and 2085).
+        let advice = match self.model.resolve()?.parameters().any(from_one) {
+            true => {
+                "Biases that start from 1 can do this, as in AlexNet: try 0.1 in the net's init, another --seed, or a tenth of --lr."
+            }
+            false => "Nothing is learnt: try --lr ten times lower or higher, check labels with `ocelli data check`.",
+        };
+        self.warn(what, advice)
     }
 
     /// Fails if the last step left a value that is NaN or infinite.

@@ -111,3 +111,49 @@ fn times_and_sizes_as_people_write_them() {
     assert!("0x3".parse::<ImageSize>().is_err() && "".parse::<ImageSize>().is_err());
     assert_eq!("2, 1,1".parse(), Ok(ClassWeights::Given(vec![2.0, 1.0, 1.0])));
 }
+
+#[test]
+fn the_recipe_of_alexnet_says_what_the_paper_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/alexnet-2012.toml");
+    let settings = Settings::merge([("recipe", Settings::read_layer(&path).unwrap())]).unwrap();
+    assert_eq!((settings.batch_size, settings.momentum, settings.weight_decay), (128, 0.9, 5e-4));
+    assert_eq!((settings.lr, settings.schedule, settings.gamma), (Some(0.01), ScheduleName::Plateau, 0.1));
+    assert_eq!((settings.mean.clone(), settings.cover), (Some(Mean::Image), Some(ImageSize([256, 256]))));
+    // The rate drops three times, no further.
+    let schedule = crate::train::Schedule::new(&settings, 10);
+    let rates = [1.0, 0.1, 0.01, 0.001, 0.0001].map(|factor| schedule.lr(500, factor));
+    assert_eq!(rates, [1e-2, 1e-3, 1e-4, 1e-5, 1e-5]);
+    // A comment over each key.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let bare = (1..lines.len()).filter(|&i| !lines[i].is_empty() && !lines[i].starts_with('#'));
+    let uncommented: Vec<&str> = bare.filter(|&i| lines[i - 1].is_empty()).map(|i| lines[i]).collect();
+    assert_eq!(uncommented, [""; 0]);
+    let net = crate::net::Net::open(&settings.net).unwrap().resolve(Some(1000), None).unwrap();
+    let ones: Vec<&str> =
+        net.parameters().filter(|p| p.init == crate::net::Init::Constant(1.0)).map(|p| p.name.as_str()).collect();
+    assert_eq!(ones, ["conv2.bias", "conv4.bias", "conv5.bias", "fc6.bias", "fc7.bias"]);
+    assert!(
+        net.parameters()
+            .filter(|p| p.name.ends_with("weight"))
+            .all(|p| p.init == crate::net::Init::Normal { std: 0.01 })
+    );
+}
+
+#[test]
+fn a_file_of_colours_is_read_once_and_its_numbers_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("colours.toml"), crate::data::Pca::IMAGENET.to_toml()).unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), "pca = 'colours.toml'\nmean = '0.1,0.2'").unwrap();
+    let read = |name: &str| Settings::merge([(name, Settings::read_layer(&folder.path().join(name)).unwrap())]);
+    let mut settings = read("recipe.toml").unwrap();
+    assert_eq!(settings.mean, Some(Mean::Given(vec![0.1, 0.2])));
+    settings.pca = settings.pca.read().unwrap();
+    assert_eq!(settings.pca, PcaName::Given(crate::data::Pca::IMAGENET));
+    std::fs::remove_file(folder.path().join("colours.toml")).unwrap();
+    settings.write(&folder.path().join("args.toml")).unwrap();
+    assert_eq!(read("args.toml").unwrap(), settings);
+    let bad = |text: &str| Settings::merge([("it", toml::from_str(text).unwrap())]).unwrap_err().to_string();
+    assert!(bad("pca = { eigenvalues = [1] }").contains("no principal components"));
+    assert!(bad("pca = 3").contains("ocelli data pca") && bad("mean = 'midle'").contains("pixel, image"));
+}

@@ -303,3 +303,19 @@ fn any_picture_survives_any_change() {
         }
     }
 }
+
+#[test]
+fn every_kind_is_on_the_page_with_a_picture() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let page = std::fs::read_to_string(docs.join("augmentation.md")).unwrap();
+    for kind in &KINDS {
+        let picture = format!("images/augment-{}.png", kind.name);
+        assert!(page.contains(&format!("![{}]({picture})", kind.name)), "{}", kind.name);
+        assert!(docs.join(&picture).is_file(), "{picture}");
+        let form = match kind.values {
+            [Value { default: None, .. }] => format!("`{}:{}`", kind.name, kind.values[0].name[..1].to_uppercase()),
+            _ => format!("`{}`", kind.form()),
+        };
+        assert!(page.contains(&form), "{form}");
+    }
+}
