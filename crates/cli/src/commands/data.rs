@@ -13,9 +13,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// List, describe, fetch and check data sets
+/// List, describe, fetch, check and pack data sets
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ocelli data list\n  ocelli data info mnist-10k\n  ocelli data check PICTURES")]
+#[command(after_help = "Examples:\n  ocelli data list\n  ocelli data info mnist-10k\n  ocelli data check PICTURES\n  \
+    ocelli data pack PICTURES --output SHARDS")]
 pub struct Data {
     #[command(subcommand)]
     action: Action,
@@ -27,7 +28,7 @@ enum Action {
     List,
     /// Classes, splits, sizes
     Info {
-        /// A known name, a folder of pictures, or a CSV list
+        /// A known name, a folder of pictures, a CSV list, or shards
         data: String,
     },
     /// Fetch a known data set, checked by SHA-256; a download that stopped goes on
@@ -39,8 +40,19 @@ enum Action {
     Preview(Sheet),
     /// Look for damaged files, duplicates, leakage between the splits; exit code 1 if the data needs care
     Check {
-        /// A known name, a folder of pictures, or a CSV list
+        /// A known name, a folder of pictures, a CSV list, or shards
         data: String,
+    },
+    /// Write a data set as tar archives (shards), as WebDataset reads them: all of them or nothing
+    Pack {
+        /// A known name, a folder of pictures, a CSV list of classes, or shards
+        data: String,
+        /// The folder to make
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+        /// Megabytes of an archive, at most
+        #[arg(long, value_name = "MB", default_value = "256", value_parser = text::positive)]
+        shard_size: usize,
     },
     /// The best top-5 errors of the ImageNet challenge, 2010 to 2017, and a person's
     IlsvrcResults {
@@ -63,6 +75,13 @@ impl Data {
                 let known = data::known(&name).ok_or_else(|| data::not_known(&name))?;
                 let folder = known.get(&folder(globals), !globals.quiet && std::io::stderr().is_terminal())?;
                 text::line(format!("{name} is in {}", folder.display()));
+            }
+            Action::Pack { data, output, shard_size } => {
+                let data = open(&data, globals)?;
+                text::print(&notes(&data.notes, &[]));
+                let bytes = (shard_size as u64).saturating_mul(1_000_000);
+                let packed = data::pack(&data, &output, bytes, globals.seed.unwrap_or(0))?;
+                text::line(format!("{}: {packed}", output.display()));
             }
             Action::IlsvrcResults { output } => ilsvrc_results(output.as_deref(), globals)?,
             Action::Pca(components) => components.run(globals)?,
@@ -176,7 +195,7 @@ fn list(globals: &Globals) {
         vec![known.name.to_owned(), known.about.to_owned(), place(known).unwrap_or_else(|| "not here".into())]
     };
     text::print(&text::table(&["name", "what", "where"], &KNOWN.iter().map(row).collect::<Vec<_>>(), 3));
-    text::line(format!("\nLooked for in {}; also: folders of pictures, CSV lists.", folder.display()));
+    text::line(format!("\nLooked for in {}; also: folders of pictures, CSV lists, shards.", folder.display()));
 }
 
 fn info(data: &Dataset, globals: &Globals) -> Result<String> {

@@ -1,6 +1,6 @@
 //! A data set: pictures with labels or targets, in three splits.
 
-use super::{Picture, decode, folder, known, list, split};
+use super::{Picture, Shard, decode, folder, ilsvrc, known, list, shards, split};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -55,6 +55,25 @@ pub enum Source {
     File(PathBuf),
     /// A picture of a file of many.
     Memory(Arc<Block>, usize),
+    /// A picture of a tar archive.
+    Shard(Arc<Shard>, usize),
+}
+
+impl Source {
+    /// Height and width, orientation not applied: of a file or a member of an archive, its first bytes say.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no picture.
+    pub(super) fn size(&self) -> Result<[usize; 2]> {
+        match self {
+            Source::Memory(block, _) => Ok([block.size[0], block.size[1]]),
+            Source::File(path) => {
+                decode::size(|most| decode::first_bytes(path, most)).map_err(|e| e.at(path.display()))
+            }
+            Source::Shard(shard, index) => decode::size(|most| shard.read(*index, most))
+                .map_err(|error| error.at(format!("{}/{}", shard.path().display(), shard.name(*index)))),
+        }
+    }
 }
 
 /// Pictures of one size in memory.
@@ -128,7 +147,8 @@ pub struct Dataset {
 }
 
 /// Opens a known data set (see [`known()`]), a folder of pictures (`train|val|test/CLASS/…` or `CLASS/…`), a folder of IDX
-/// or CIFAR-10 files, or a CSV list.
+/// or CIFAR-10 files, a CSV list, tar archives (a folder of them, one, or a pattern `train-{0000..0011}.tar`), or
+/// ILSVRC-2012 as it comes.
 ///
 /// # Errors
 /// Nothing of that name, no pictures, damaged files, a split without enough pictures to carve another from.
@@ -143,10 +163,21 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     }
     let path = Path::new(spec);
     if path.is_dir() {
-        return match known::open_binary(path, options)? {
-            Some(data) => Ok(data),
-            None => folder::open(path, options),
+        if let Some(data) = known::open_binary(path, options)? {
+            return Ok(data);
+        }
+        if let Some(data) = ilsvrc::open(path, options)? {
+            return Ok(data);
+        }
+        let archives = shards::in_folder(path)?;
+        return match archives.is_empty() {
+            true => folder::open(path, options),
+            false => shards::open(path, archives, options),
         };
+    }
+    if let Some(archives) = shards::pattern(spec)? {
+        let archives = archives.into_iter().map(|archive| (archive.clone(), shards::split_of(&archive)));
+        return shards::open(path, archives.collect(), options);
     }
     if path.is_file() {
         return list::open(path, options);
@@ -202,12 +233,14 @@ impl Dataset {
 
     /// What a picture is called: its path below the folder or list, with `/`, or the file that holds it and its number.
     pub fn picture_name(&self, split: Split, position: usize) -> String {
+        let relative = |path: &Path| {
+            let parts = path.strip_prefix(self.base()).unwrap_or(path).components();
+            parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+        };
         match self.source(split, position) {
             Source::Memory(block, index) => format!("{}#{index}", block.name),
-            Source::File(path) => {
-                let parts = path.strip_prefix(self.base()).unwrap_or(path).components();
-                parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
-            }
+            Source::File(path) => relative(path),
+            Source::Shard(shard, index) => format!("{}/{}", relative(shard.path()), shard.name(*index)),
         }
     }
 
@@ -218,6 +251,8 @@ impl Dataset {
     pub fn picture(&self, split: Split, position: usize) -> Result<Picture> {
         match self.source(split, position) {
             Source::File(path) => decode::read(path),
+            Source::Shard(shard, index) => decode::decode(&shard.read(*index, u64::MAX)?)
+                .map_err(|error| error.at(self.picture_name(split, position))),
             Source::Memory(block, index) => {
                 let [height, width, channels] = block.size;
                 Ok(Picture { height, width, channels, pixels: block.picture(*index).to_vec() })
@@ -290,14 +325,8 @@ impl Dataset {
         let (n, looks) = (self.len(split), self.len(split).min(64));
         let mut found = None;
         for look in 0..looks {
-            let size = match self.source(split, look * n / looks) {
-                Source::Memory(block, _) => [block.size[0], block.size[1]],
-                // Pictures that cannot be read are reported where they are loaded, where they may be skipped.
-                Source::File(path) => match decode::dimensions(path) {
-                    Ok(size) => size,
-                    Err(_) => continue,
-                },
-            };
+            // Pictures that cannot be read are reported where they are loaded, where they may be skipped.
+            let Ok(size) = self.source(split, look * n / looks).size() else { continue };
             if *found.get_or_insert(size) != size {
                 return Ok(None);
             }

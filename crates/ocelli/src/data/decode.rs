@@ -3,7 +3,8 @@
 use super::Picture;
 use crate::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 /// The longest side that is decoded.
@@ -56,17 +57,28 @@ pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::io(path, error))
 }
 
-/// Width and height from the head of a file, orientation not applied.
-pub(super) fn dimensions(path: &Path) -> Result<[usize; 2]> {
-    let bytes = read_bytes(path)?;
-    let of = || {
-        let format = recognise(&bytes)?;
-        let reader = ImageReader::with_format(Cursor::new(&bytes), format);
+/// The first bytes of a plain file, at most `most`.
+pub(super) fn first_bytes(path: &Path, most: u64) -> Result<Vec<u8>> {
+    if most >= MAX_FILE {
+        return read_bytes(path);
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    file.take(most).read_to_end(&mut bytes).map_err(|error| Error::io(path, error))?;
+    Ok(bytes)
+}
+
+/// Height and width of a picture whose first bytes `read` hands out, orientation not applied. Four thousand are enough for
+/// most; where they are not, as before long metadata, all are read.
+pub(super) fn size(read: impl Fn(u64) -> Result<Vec<u8>>) -> Result<[usize; 2]> {
+    let of = |bytes: &[u8]| {
+        let format = recognise(bytes)?;
+        let reader = ImageReader::with_format(Cursor::new(bytes), format);
         let (width, height) = reader.into_dimensions().map_err(|error| damaged(format, error))?;
         check_dimensions((width, height))?;
         Ok([height as usize, width as usize])
     };
-    of().map_err(|error: Error| error.at(path.display()))
+    of(&read(4096)?).or_else(|_| of(&read(u64::MAX)?))
 }
 
 fn check_dimensions((width, height): (u32, u32)) -> Result<()> {

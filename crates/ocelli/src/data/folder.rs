@@ -67,9 +67,14 @@ pub(super) fn open(root: &Path, options: &OpenOptions) -> Result<Dataset> {
     Ok(data)
 }
 
+/// Whether a file with this ending, in small letters, is taken for a picture.
+pub(super) fn is_picture(ending: &str) -> bool {
+    EXTENSIONS.contains(&ending)
+}
+
 /// The folders and the pictures of a folder, sorted by name. Hidden ones, and files that are not called like pictures, are
 /// left out.
-fn list(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+pub(super) fn list(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let (mut folders, mut pictures) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
         let path = entry.map_err(|error| Error::io(folder, error))?.path();
@@ -79,7 +84,7 @@ fn list(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if path.is_dir() {
             folders.push(path);
-        } else if EXTENSIONS.contains(&extension.as_str()) {
+        } else if is_picture(&extension) {
             pictures.push(path);
         }
     }
@@ -88,7 +93,7 @@ fn list(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((folders, pictures))
 }
 
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+pub(super) fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     let (folders, pictures) = list(folder)?;
     files.extend(pictures);
     if depth == 0 && !folders.is_empty() {
@@ -98,7 +103,7 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     folders.iter().try_for_each(|inner| collect(inner, depth - 1, files))
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

@@ -12,6 +12,8 @@ use std::thread::JoinHandle;
 
 /// Batches that a worker makes ahead of the one that is asked for.
 const AHEAD: usize = 2;
+/// Pictures whose sums are joined first (ARCHITECTURE.md, "The same bits"); a part of a batch has whole groups of them.
+const GROUP: usize = 16;
 
 /// Prepared pictures with what is to be learnt of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,6 +80,7 @@ struct Job {
     shuffle: bool,
     augment: Option<Augment>,
     pca: Pca,
+    part: [usize; 2],
 }
 
 impl Loader {
@@ -136,8 +139,19 @@ impl Loader {
             shuffle: options.shuffle,
             augment,
             pca: options.pca,
+            part: [0, 1],
         };
         Ok(Loader { job: Arc::new(job), workers: options.workers.max(1) })
+    }
+
+    /// Only the share of every batch that belongs to the process `rank` of `ranks`, counted from 0: whole groups of 16
+    /// pictures. All shares together are the batch, in its order; one may be empty. Mixup and cutmix mix inside a share.
+    pub fn part(mut self, rank: usize, ranks: usize) -> Loader {
+        // Not shared with a worker before an epoch begins.
+        if let Some(job) = Arc::get_mut(&mut self.job) {
+            job.part = [rank, ranks.max(1)];
+        }
+        self
     }
 
     /// Pictures of an epoch.
@@ -205,6 +219,9 @@ impl Job {
     fn batch(&self, order: &[usize], batch: usize, epoch: u64) -> Result<Batch> {
         let start = batch * self.batch_size;
         let positions = &order[start..order.len().min(start + self.batch_size)];
+        let [rank, ranks] = self.part;
+        let cut = |rank: usize| (positions.len().div_ceil(GROUP) * rank / ranks * GROUP).min(positions.len());
+        let positions = &positions[cut(rank)..cut(rank + 1)];
         let (size, canvas) = (self.preparation.size, self.pictures.canvas);
         let length = self.preparation.channels * size[0] * size[1];
         let (data, split) = (&self.pictures.data, self.pictures.split);

@@ -97,9 +97,8 @@ impl Pictures {
             pictures.kept = Some(kept);
             bad
         } else {
-            in_parallel(&mut pictures.usable.clone(), workers, |position| match data.source(split, *position) {
-                super::Source::File(path) => super::decode::dimensions(path).err().map(|error| (*position, error)),
-                super::Source::Memory(..) => None,
+            in_parallel(&mut pictures.usable.clone(), workers, |position| {
+                data.source(split, *position).size().err().map(|error| (*position, error))
             })
         };
         if let Some((_, first)) = bad.first()
@@ -108,11 +107,9 @@ impl Pictures {
             let what = format!("{} of {n} {split} pictures cannot be read; the first: {}", bad.len(), first.what());
             return Err(Error::new(what).advice("`ocelli data check DATA` lists them, --skip-bad leaves them out."));
         }
-        let mut skipped = Vec::new();
-        for (position, error) in bad {
-            pictures.usable.retain(|&usable| usable != position);
-            skipped.push(error);
-        }
+        // Both in the order of the split.
+        pictures.usable.retain(|position| bad.binary_search_by_key(position, |(bad, _)| *bad).is_err());
+        let skipped = bad.into_iter().map(|(_, error)| error).collect();
         Ok(Pictures { skipped, ..pictures })
     }
 
