@@ -158,7 +158,7 @@ fn settings_that_cannot_be() {
         (&["--augment", "erase:2"], &["'erase:2'", "a number from 0 to 1"]),
         (&["--augment", "crop:4,resized-crop"], &["both crop and resized-crop"]),
         (&["--augment", "pca"], &["pca for a net with 1 channel"]),
-        (&["--data", "data", "--cover", "20"], &["32 x 32 pixels cut out of 20 x 20", "--cover"]),
+        (&["--data", "data", "--cover", "20"], &["64 x 64 pixels cut out of 20 x 20", "--cover"]),
         (&["--mean", "midle"], &["midle", "pixel, image"]),
         (&["--image-size", "0"], &["image_size"]),
         (&["--epochs", "many"], &["--epochs", "many"]),
@@ -167,6 +167,20 @@ fn settings_that_cannot_be() {
         let arguments: Vec<&str> = ["train"].into_iter().chain(flags.iter().copied()).collect();
         refused(here, 2, &arguments, words);
     }
+    let help = good(here, &["train", "--help"]);
+    let missing: Vec<&str> =
+        ocelli::data::KINDS.iter().map(|kind| kind.name).filter(|name| !help.contains(name)).collect();
+    assert_eq!(missing, [""; 0], "the help names every augmentation");
+    fs::write(here.join("colours.toml"), "eigenvalues = [1, 2]\n").unwrap();
+    let colours = ["train", "--data", "data", "--augment", "pca", "--pca", "colours.toml"];
+    refused(here, 1, &colours, &["colours.toml: no principal components", "ocelli data pca"]);
+    refused(
+        here,
+        2,
+        &["data", "preview", "data", "--pictures", "999", "--epochs", "999"],
+        &["999 pictures in 999 epochs"],
+    );
+    refused(here, 2, &["data", "preview", "data", "--augment", "flop"], &["flop"]);
     fs::write(here.join("recipe.toml"), "format = 1\nepohcs = 3\n").unwrap();
     refused(here, 2, &["train", "--config", "recipe.toml"], &["recipe.toml", "epohcs", "epochs"]);
 }

@@ -76,6 +76,10 @@ impl Model {
         if preparation.mean.len() != preparation.channels || preparation.std.len() != preparation.channels {
             return Err(Error::new("the model's preparation has not a mean and a deviation for each channel"));
         }
+        if (0..2).any(|i| preparation.size[i] == 0 || preparation.cover[i] < preparation.size[i]) {
+            let (size, cover) = (preparation.size, preparation.cover);
+            return Err(Error::new(format!("the model's preparation cuts {size:?} pixels out of {cover:?}")));
+        }
         let values = preparation.size.iter().try_fold(preparation.channels, |n, side| n.checked_mul(*side));
         if preparation.mean_image.as_ref().is_some_and(|image| Some(image.len()) != values) {
             return Err(Error::new("the model's mean image has not a value for each pixel"));

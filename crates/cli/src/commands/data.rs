@@ -37,7 +37,7 @@ enum Action {
         name: String,
     },
     Pca(Components),
-    Preview(Sheet),
+    Preview(Box<Sheet>),
     /// Look for damaged files, duplicates, leakage between the splits; exit code 1 if the data needs care
     Check {
         /// A known name, a folder of pictures, a CSV list, or shards

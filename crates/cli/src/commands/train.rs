@@ -183,7 +183,9 @@ struct Flags {
     #[arg(long, value_name = "N|HxW", help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]
     cover: Option<String>,
-    /// none, or with commas between: flip, crop:4, erase:0.25, … (docs/augmentation.md) [default: none]
+    /// none, or with commas between: flip, alternating-flip, crop:P, resized-crop, shift:P, rotate:D, randaugment, jitter,
+    /// gray, blur, pca, pca-paper, erase, cutout:P, mixup, cutmix; see docs/augmentation.md and `ocelli data preview`
+    /// [default: none]
     #[arg(long, help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]
     augment: Option<String>,
