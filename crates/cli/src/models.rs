@@ -84,9 +84,14 @@ pub fn open_options(globals: &Globals, settings: Option<&Settings>) -> OpenOptio
     }
 }
 
+/// A picture file with a model's channels.
+pub fn picture(preparation: &Preparation, path: &Path, invert: bool) -> Result<Picture> {
+    let picture = read(path)?.with_channels(preparation.channels);
+    Ok(if invert { picture.inverted() } else { picture })
+}
+
 /// A picture file as the net sees it: the framed picture, and its numbers.
 pub fn prepare(preparation: &Preparation, path: &Path, invert: bool) -> Result<(Picture, Vec<f32>)> {
-    let picture = read(path)?.with_channels(preparation.channels);
-    let picture = if invert { picture.inverted() } else { picture };
+    let picture = picture(preparation, path, invert)?;
     Ok((preparation.frame(picture.clone())?, preparation.numbers(picture)?))
 }

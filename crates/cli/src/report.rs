@@ -60,6 +60,33 @@ pub fn top_line(evaluation: &Evaluation, k: usize) -> String {
     format!("top-{k}    {share:.2} %, 95 % interval {:.2} to {:.2} %\n", 100.0 * low, 100.0 * high)
 }
 
+/// How far the answers' probabilities are from the shares that are right.
+pub fn calibration(evaluation: &Evaluation, model: &Model) -> String {
+    let temperature = match model.calibration.temperature {
+        Some(temperature) => format!(", at temperature {temperature:.3}"),
+        None => String::new(),
+    };
+    let line = |error| format!("calibration error {:.2} % (15 bins){temperature}\n", 100.0 * error);
+    evaluation.calibration_error().map(line).unwrap_or_default()
+}
+
+/// A row for each member of an ensemble.
+pub fn members(names: &[String], evaluations: &[Evaluation]) -> String {
+    let regression = evaluations.iter().any(|one| one.absolute_error.is_some());
+    let row = |(name, one): (&String, &Evaluation)| {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        let mut row = vec![name.clone()];
+        if !regression {
+            row.extend([percent(one.top1()), percent(one.top5())]);
+        }
+        row.push(format!("{:.4}", one.loss));
+        row
+    };
+    let rows: Vec<Vec<String>> = names.iter().zip(evaluations).map(row).collect();
+    let header: &[&str] = if regression { &["model", "loss"] } else { &["model", "accuracy %", "top-5 %", "loss"] };
+    text::table(header, &rows, 1)
+}
+
 /// Rows are the true classes, columns the answers; `.` is 0. Of many classes, the most frequent mistakes.
 pub fn confusion(confusion: &Confusion, classes: &[String]) -> String {
     let name = |class: usize| classes.get(class).map_or(class.to_string(), |name| name.chars().take(NAME).collect());
@@ -119,6 +146,7 @@ pub fn as_json(evaluation: &Evaluation, split: Split, model: &Model) -> Value {
             value["top1_interval"] = json!(interval(evaluation.right));
             value["top5"] = json!(evaluation.top5());
             value["top5_interval"] = json!(interval(evaluation.right5));
+            value["calibration_error"] = json!(evaluation.calibration_error());
             value["macro_f1"] = json!(confusion.macro_f1());
             value["precision"] = json!((0..n).map(|class| confusion.precision(class)).collect::<Vec<_>>());
             value["recall"] = json!((0..n).map(|class| confusion.recall(class)).collect::<Vec<_>>());

@@ -113,6 +113,12 @@ pub fn positive(text: &str) -> Result<usize, String> {
 /// Largest batch, stride, dilation and padding: far beyond any use, and sizes computed from them do not overflow.
 pub const LARGEST: usize = 1_000_000;
 
+/// `0.9`, a share or a probability.
+pub fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "a share is a number from 0 to 1".to_owned())
+}
+
 /// `64`, pictures at a time.
 pub fn batch(text: &str) -> Result<usize, String> {
     positive(text)

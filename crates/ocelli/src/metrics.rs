@@ -18,6 +18,33 @@ pub fn softmax(scores: &[f32]) -> Vec<f32> {
     exponentials.into_iter().map(|e| (e / sum) as f32).collect()
 }
 
+/// The logarithms of the mean of the softmax outputs of several rows of scores for one picture: scores whose softmax is that
+/// mean. NaN where a score is NaN.
+pub fn log_mean_softmax(rows: &[&[f32]]) -> Vec<f32> {
+    let mut sums = vec![0.0; rows.first().map_or(0, |row| row.len())];
+    for row in rows {
+        let (exponentials, total) = exponentials(row);
+        sums.iter_mut().zip(exponentials).for_each(|(sum, e)| *sum += e / total);
+    }
+    let log = |sum: f64| if sum.is_nan() { sum } else { ln((sum / rows.len() as f64).max(f64::MIN_POSITIVE)) };
+    sums.into_iter().map(|sum| log(sum) as f32).collect()
+}
+
+/// The expected calibration error (Guo et al. 2017) of answers, each with its probability and whether it is right: in 15
+/// bins of probability, |share that is right − mean probability|, weighted by the answers in the bin.
+pub fn calibration_error(answers: impl IntoIterator<Item = (f32, bool)>) -> f64 {
+    const BINS: usize = 15;
+    let (mut all, mut bins) = (0usize, [(0.0f64, 0.0f64); BINS]);
+    for (probability, right) in answers {
+        // Bin i holds what is above i / 15, up to (i + 1) / 15.
+        let bin = ((f64::from(probability) * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        all += 1;
+        bins[bin].0 += f64::from(probability);
+        bins[bin].1 += f64::from(u8::from(right));
+    }
+    bins.iter().map(|(sure, right)| (right - sure).abs()).sum::<f64>() / all.max(1) as f64
+}
+
 /// −ln of the probability of the true class, in f64. NaN where a score is NaN or +∞.
 pub fn cross_entropy(scores: &[f32], label: usize) -> f64 {
     let (_, sum) = exponentials(scores);
@@ -171,6 +198,31 @@ mod tests {
         for broken in [f32::NAN, f32::INFINITY] {
             assert!(cross_entropy(&[0.0, broken], 0).is_nan() && softmax(&[0.0, broken])[1].is_nan());
         }
+    }
+
+    #[test]
+    fn the_mean_of_softmax_outputs_by_hand() {
+        // Softmax of (ln 3, 0) is (3/4, 1/4), of (0, 0) a half each: their mean is 5/8 and 3/8.
+        let (a, b): (&[f32], &[f32]) = (&[3f32.ln(), 0.0], &[7.0, 7.0]);
+        let mean = softmax(&log_mean_softmax(&[a, b]));
+        assert!((mean[0] - 0.625).abs() < 1e-6 && (mean[1] - 0.375).abs() < 1e-6, "{mean:?}");
+        let same = log_mean_softmax(&[a, a, a]);
+        assert!(softmax(&same).iter().zip(softmax(a)).all(|(x, y)| (x - y).abs() < 1e-7));
+        assert_eq!(log_mean_softmax(&[&[1e30, -1e30], &[1e30, -1e30]])[1], f64::MIN_POSITIVE.ln() as f32);
+        assert!(log_mean_softmax(&[&[f32::NAN, 0.0]])[0].is_nan());
+    }
+
+    #[test]
+    fn the_calibration_error_by_hand() {
+        // 0.9 and 0.92 share a bin: mean 0.91, half of them right; 0.3 has one of its own, right.
+        let answers = [(0.9, true), (0.92, false), (0.3, true)];
+        let expected = (2.0 * (0.91 - 0.5) + (1.0 - 0.3)) / 3.0;
+        assert!((calibration_error(answers) - expected).abs() < 1e-6, "{}", calibration_error(answers));
+        // On both sides of 1/15 = 0.0667, so that their errors don't cancel.
+        let apart = (0.07 + (1.0 - 0.06)) / 2.0;
+        assert!((calibration_error([(0.07, false), (0.06, true)]) - apart).abs() < 1e-6);
+        assert_eq!(calibration_error([(1.0, true)]), 0.0);
+        assert_eq!(calibration_error([]), 0.0);
     }
 
     #[test]

@@ -21,8 +21,48 @@ pub struct Model {
     pub targets: Vec<String>,
     /// How a picture becomes the network's input.
     pub preparation: Preparation,
+    /// What was fitted after training.
+    pub calibration: Calibration,
     /// Parameters and running statistics, by PyTorch's names and in its layouts.
     pub tensors: Tensors,
+}
+
+/// Answers with a lower probability are 'unsure', unless the model says otherwise.
+pub const SURE: f32 = 0.9;
+
+/// How sure a model's answers are taken to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Calibration {
+    /// What scores are divided by before softmax; 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// For each class the probability below which its answer is unsure; [`SURE`]. Infinite: always.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsure: Vec<f32>,
+}
+
+impl Calibration {
+    /// What scores are divided by before softmax.
+    pub fn temperature(&self) -> f32 {
+        self.temperature.unwrap_or(1.0)
+    }
+    /// Whether an answer is sure.
+    pub fn is_sure(&self, class: usize, probability: f32) -> bool {
+        probability >= self.unsure.get(class).copied().unwrap_or(SURE)
+    }
+    fn is_default(&self) -> bool {
+        *self == Calibration::default()
+    }
+    fn check(&self, classes: usize) -> Result<()> {
+        let unsure = &self.unsure;
+        let good = self.temperature().is_finite()
+            && self.temperature() > 0.0
+            && (unsure.is_empty() || unsure.len() == classes)
+            && unsure.iter().all(|probability| *probability >= 0.0);
+        let what = || Error::new(format!("the model's calibration is not one for {classes} classes"));
+        good.then_some(()).ok_or_else(what)
+    }
 }
 
 /// The text that travels in the metadata of a model's file.
@@ -36,6 +76,8 @@ struct Header {
     #[serde(default)]
     targets: Vec<String>,
     preparation: Preparation,
+    #[serde(default, skip_serializing_if = "Calibration::is_default")]
+    calibration: Calibration,
 }
 
 impl Model {
@@ -72,7 +114,8 @@ impl Model {
         }
         let header: Header = table.try_into().map_err(damaged)?;
         let net = Net::from_toml(&header.net, "its network")?;
-        let Header { classes, targets, preparation, .. } = header;
+        let Header { classes, targets, preparation, calibration, .. } = header;
+        calibration.check(classes.len())?;
         if preparation.mean.len() != preparation.channels || preparation.std.len() != preparation.channels {
             return Err(Error::new("the model's preparation has not a mean and a deviation for each channel"));
         }
@@ -84,7 +127,7 @@ impl Model {
         if preparation.mean_image.as_ref().is_some_and(|image| Some(image.len()) != values) {
             return Err(Error::new("the model's mean image has not a value for each pixel"));
         }
-        let model = Model { net, classes, targets, preparation, tensors };
+        let model = Model { net, classes, targets, preparation, calibration, tensors };
         let resolved = model.resolve()?;
         weights::check(&model.tensors, &expected(&resolved))?;
         Ok(model)
@@ -103,6 +146,7 @@ impl Model {
             classes: self.classes.clone(),
             targets: self.targets.clone(),
             preparation: self.preparation.clone(),
+            calibration: self.calibration.clone(),
         };
         let text = toml::to_string(&header).map_err(|error| Error::new(format!("model: {error}")))?;
         weights::write(path, self.tensors.iter().map(|(name, tensor)| (name.as_str().into(), tensor)), &text)

@@ -1,13 +1,14 @@
 //! `ocelli predict`: what a model says about pictures.
 
 use crate::arguments::Globals;
-use crate::models::{Opened, prepare};
+use crate::models::{Opened, picture};
 use crate::text;
 use clap::Args;
+use ocelli::data::Tta;
 use ocelli::error::{Error, Result};
 use ocelli::exec::Inference;
 use ocelli::explain::look::{self, Look};
-use ocelli::metrics::{softmax, top};
+use ocelli::metrics::{log_mean_softmax, softmax, top};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 #[derive(Args)]
 #[command(
     after_help = "Example: the pictures of a folder, by the newest run\n  ocelli predict latest samples --topk 2\n\n\
-    A network names the closest of the classes that it knows, whatever a picture shows. Answers below 90 % are marked\n\
+    A network names the closest of the classes that it knows, whatever a picture shows. Answers below 90 % (or what `ocelli val --unsure` stored) are marked\n\
     'unsure', pictures of quite another brightness or contrast than the training pictures 'unlike'."
 )]
 pub struct Predict {
@@ -34,13 +35,16 @@ pub struct Predict {
     /// Writes each picture as the network saw it
     #[arg(long, value_name = "DIR")]
     save_input: Option<PathBuf>,
+    /// Averages the answers over views of each picture: flip (2), ten-crop (10) or multi-scale (6)
+    #[arg(long, value_name = "VIEWS")]
+    tta: Option<Tta>,
+    /// Marks answers below this probability as unsure [default: what `ocelli val --unsure` stored for the class, else 0.9]
+    #[arg(long, value_name = "PROBABILITY", value_parser = text::share)]
+    unsure: Option<f64>,
     /// Turns dark into light before anything else: for dark digits on light paper
     #[arg(long)]
     invert: bool,
 }
-
-/// Answers with a lower probability are marked.
-const SURE: f64 = 0.9;
 
 /// A picture and what the model says.
 struct Answer {
@@ -96,20 +100,32 @@ impl Predict {
     }
 
     fn one(&self, opened: &Opened, inference: &mut Inference, path: &Path) -> Result<(Answer, Look)> {
-        let (frame, numbers) = prepare(&opened.model.preparation, path, self.invert)?;
+        let model = &opened.model;
+        let picture = picture(&model.preparation, path, self.invert)?;
+        let frame = model.preparation.frame(picture.clone())?;
         if let Some(folder) = &self.save_input {
             look::save(&frame, &folder.join(flat_name(path)))?;
         }
-        let look = look::judge(&frame, &opened.model.preparation, &numbers);
-        let scores = inference.logits(&numbers, 1)?;
-        if opened.model.is_regression() {
-            let values = opened.model.targets.iter().cloned().zip(scores.iter().map(|value| f64::from(*value)));
+        let (views, numbers) = model.preparation.numbers_of_views(&picture, self.tta)?;
+        let look = look::judge(&frame, &model.preparation, &model.preparation.numbers(picture)?);
+        let mut scores = inference.logits(&numbers, views)?;
+        scores.iter_mut().for_each(|score| *score /= model.calibration.temperature());
+        let rows: Vec<&[f32]> = scores.chunks_exact(scores.len() / views).collect();
+        if model.is_regression() {
+            let mean = |i: usize| rows.iter().map(|row| f64::from(row[i])).sum::<f64>() / views as f64;
+            let values = model.targets.iter().cloned().enumerate().map(|(i, name)| (name, mean(i)));
             return Ok((Answer { path: path.to_path_buf(), top: values.collect(), note: "" }, Look::Like));
         }
+        let scores = if views == 1 { rows[0].to_vec() } else { log_mean_softmax(&rows) };
         let probabilities = softmax(&scores);
         let best = |class: usize| (opened.class(class), f64::from(probabilities[class]));
-        let top: Vec<(String, f64)> = top(&scores, self.topk).into_iter().map(best).collect();
-        let unsure = !top.first().is_some_and(|(_, probability)| *probability >= SURE);
+        let order = top(&scores, self.topk);
+        let sure = |class: usize| match self.unsure {
+            Some(least) => f64::from(probabilities[class]) >= least,
+            None => model.calibration.is_sure(class, probabilities[class]),
+        };
+        let unsure = !order.first().is_some_and(|class| sure(*class));
+        let top: Vec<(String, f64)> = order.into_iter().map(best).collect();
         let note = match look {
             Look::Negative => "dark on light",
             Look::Unlike => "unlike",

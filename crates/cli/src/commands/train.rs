@@ -378,6 +378,7 @@ fn held_out(opened: &mut Opened, outcome: &Outcome, globals: &Globals) -> Result
         batch_size: 64,
         workers: settings.workers,
         skip_bad: settings.skip_bad,
+        tta: None,
     };
     Ok((split, train::evaluate(&mut opened.model, data, split, &options)?))
 }

@@ -1,24 +1,41 @@
 //! `ocelli val`: how good a model is on a split of a data set.
 
 use crate::arguments::Globals;
-use crate::models::{Opened, device, open_options};
+use crate::models::{Opened, RUNS, device, open_options};
 use crate::report;
 use crate::text;
 use clap::Args;
-use ocelli::data::{self, Dataset, OpenOptions, Split};
+use ocelli::data::{self, Dataset, OpenOptions, Split, Tta};
 use ocelli::error::{Error, Result};
 use ocelli::explain::mistakes;
+use ocelli::model::{Model, weights_path};
 use ocelli::train::{self, EvaluateOptions, Evaluation, Prediction};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Judge a model on pictures that it did not learn from
+/// Judge a model on pictures that it did not learn from, or several together
 #[derive(Args)]
 #[command(after_help = "Example: the newest run on its own test pictures, every answer into a table\n  \
-    ocelli val latest --predictions answers.csv")]
+    ocelli val latest --predictions answers.csv\n\
+    Three runs that answer together\n  \
+    ocelli val runs/a runs/b runs/c --ensemble")]
 pub struct Val {
-    /// A run folder, latest, or a .safetensors file
-    model: String,
+    /// A run folder, latest, or a .safetensors file; several with --ensemble
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<String>,
+    /// Averages the models' softmax outputs; reports each of them, then all together
+    #[arg(long)]
+    ensemble: bool,
+    /// Averages the softmax outputs over views of each picture: flip (2), ten-crop (10) or multi-scale (6)
+    #[arg(long, value_name = "VIEWS")]
+    tta: Option<Tta>,
+    /// fit: measures on the validation split what scores are divided by, and stores it in the model; none: takes it away
+    #[arg(long, value_name = "fit|none", value_parser = ["fit", "none"])]
+    temperature: Option<String>,
+    /// Measures on the validation split from which probability on this share of each class's answers is right, and stores
+    /// it in the model: `ocelli predict` marks answers below it 'unsure'
+    #[arg(long, value_name = "SHARE", value_parser = text::share)]
+    unsure: Option<f64>,
     /// A known name, a folder of pictures, or a CSV list; without splits all of it [default: the run's own data]
     #[arg(long)]
     data: Option<String>,
@@ -46,16 +63,27 @@ pub struct Val {
 const WORST: usize = 40;
 
 impl Val {
-    /// Runs the model on the split and prints what it is worth.
+    /// Runs the models on the split and prints what they are worth.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
-        let mut opened = Opened::new(&self.model)?;
+        let fits = self.temperature.is_some() || self.unsure.is_some();
+        let first = &self.models[0];
+        if self.models.len() > 1 && !self.ensemble {
+            return Err(Error::usage(format!("{} models without --ensemble", self.models.len()))
+                .advice("Add --ensemble to average their answers, or judge one at a time."));
+        }
+        if self.models.len() > 1 && fits {
+            return Err(
+                Error::usage("--temperature and --unsure are stored in one model").advice("Name only that one.")
+            );
+        }
+        let mut opened = Opened::new(first)?;
         let settings = opened.settings()?;
         let own = settings.as_ref().filter(|run| self.data.as_ref().is_none_or(|data| is_same(data, &run.data)));
         let Some(spec) = self.data.clone().or_else(|| own.map(|settings| settings.data.clone())) else {
-            return Err(Error::usage(format!("{}: the file does not say which data to use", self.model))
+            return Err(Error::usage(format!("{first}: the file does not say which data to use"))
                 .advice("Name it: --data DATA"));
         };
-        let opening = OpenOptions { judged_whole: own.is_none(), ..open_options(globals, own) };
+        let opening = OpenOptions { judged_whole: own.is_none() && !fits, ..open_options(globals, own) };
         let mut data = data::open(&spec, &opening)?;
         data.match_classes(&opened.model.classes)?;
         if own.is_none() && !globals.quiet {
@@ -67,29 +95,56 @@ impl Val {
             batch_size: self.batch_size,
             workers: globals.threads(),
             skip_bad: self.skip_bad || own.is_some_and(|settings| settings.skip_bad),
+            tta: self.tta,
         };
-        let evaluation = train::evaluate(&mut opened.model, data.clone(), split, &options)?;
+        let mut out = if fits { self.fit(&mut opened, &data, &options, globals)? } else { String::new() };
+        let mut models = vec![std::mem::replace(&mut opened.model, Model::load(first, Path::new(RUNS))?)];
+        for name in &self.models[1..] {
+            models.push(Opened::new(name)?.model);
+        }
+        train::check_ensemble(&self.models.iter().map(String::as_str).zip(&models).collect::<Vec<_>>())?;
+        let all = train::evaluate_all(&mut models, data.clone(), split, &options)?;
+        let (evaluation, members) = match all.split_last() {
+            Some((whole, members)) => (whole, members),
+            None => return Err(Error::new("nothing was judged")),
+        };
         if let Some(path) = &self.predictions {
-            write_predictions(path, &evaluation, &data, split, &opened)?;
+            write_predictions(path, evaluation, &data, split, &opened)?;
         }
         let of_other = if own.is_some() { String::new() } else { format!("{}-", data.name) };
-        let in_run = opened.run.as_ref().map(|run| run.join(format!("mistakes-{of_other}{split}.png")));
+        let in_run = opened.run.as_ref().filter(|_| members.is_empty());
+        let in_run = in_run.map(|run| run.join(format!("mistakes-{of_other}{split}.png")));
         let sheet = match self.mistakes.clone().or(in_run) {
-            Some(path) => draw_mistakes(path, &evaluation, &data, split, &opened)?,
+            Some(path) => draw_mistakes(path, evaluation, &data, split, &opened)?,
             None => None,
         };
         if globals.json {
-            let mut value = report::as_json(&evaluation, split, &opened.model);
+            let mut value = report::as_json(evaluation, split, &opened.model);
             value["data"] = spec.into();
+            if !members.is_empty() {
+                let one = |(name, member): (&String, &Evaluation)| {
+                    let mut value = report::as_json(member, split, &opened.model);
+                    value["model"] = name.as_str().into();
+                    value
+                };
+                value["members"] = self.models.iter().zip(members).map(one).collect();
+            }
             text::json(&value);
             return Ok(ExitCode::SUCCESS);
         }
-        let mut out = format!("{} on {}\n", opened.net.name, data.name);
-        let pictures = report::pictures(evaluation.images, split, own.is_some());
-        out.push_str(&report::headline(&evaluation, &pictures, &opened.model));
-        if (2..5).contains(&self.topk) && evaluation.confusion.is_some() {
-            out.push_str(&report::top_line(&evaluation, usize::from(self.topk)));
+        match members {
+            [] => out.push_str(&format!("{} on {}\n", opened.net.name, data.name)),
+            _ => {
+                out.push_str(&format!("{} models on {}\n", members.len(), data.name));
+                out.push_str(&format!("{}\nTogether:\n", report::members(&self.models, members)));
+            }
         }
+        let pictures = report::pictures(evaluation.images, split, own.is_some());
+        out.push_str(&report::headline(evaluation, &pictures, &opened.model));
+        if (2..5).contains(&self.topk) && evaluation.confusion.is_some() {
+            out.push_str(&report::top_line(evaluation, usize::from(self.topk)));
+        }
+        out.push_str(&report::calibration(evaluation, &opened.model));
         if let Some(confusion) = &evaluation.confusion {
             out.push_str(&format!("\n{}", report::per_class(confusion, &opened.model.classes)));
             out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
@@ -102,6 +157,39 @@ impl Val {
         }
         text::print(&out);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Fits what is asked for on the validation split, stores it in the model's file, and says what it is.
+    fn fit(&self, opened: &mut Opened, data: &Dataset, options: &EvaluateOptions, globals: &Globals) -> Result<String> {
+        let options = EvaluateOptions { tta: None, ..options.clone() };
+        let mut out = String::new();
+        match self.temperature.as_deref() {
+            Some("fit") => {
+                let temperature = train::fit_temperature(&opened.model, data.clone(), Split::Val, &options)?;
+                opened.model.calibration.temperature = Some(temperature);
+                out.push_str(&format!("temperature {temperature:.3}, measured on the validation split\n"));
+            }
+            Some(_) => opened.model.calibration.temperature = None,
+            None => {}
+        }
+        if let Some(share) = self.unsure {
+            if opened.model.is_regression() {
+                return Err(Error::usage("--unsure for a model that predicts numbers").advice("Leave it out."));
+            }
+            let judged = train::evaluate(&mut opened.model.clone(), data.clone(), Split::Val, &options)?;
+            let thresholds = train::fit_unsure(&judged, opened.model.classes.len(), share);
+            let row = |(class, threshold): (&String, &f32)| {
+                let text = if threshold.is_finite() { format!("{:.1}", 100.0 * threshold) } else { "never".to_owned() };
+                vec![class.clone(), text]
+            };
+            let rows: Vec<Vec<String>> = opened.model.classes.iter().zip(&thresholds).map(row).collect();
+            out.push_str(&text::table(&["class", "sure from %"], &rows, 1));
+            opened.model.calibration.unsure = thresholds;
+        }
+        let path = weights_path(&self.models[0], Path::new(RUNS))?;
+        opened.model.save(&path)?;
+        out.push_str(&format!("Stored in {}\n\n", path.display()));
+        Ok(if globals.json { String::new() } else { out })
     }
 }
 

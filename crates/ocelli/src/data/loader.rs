@@ -2,7 +2,7 @@
 
 use super::augment::{Key, Source};
 use super::prepare::{Preparation, Scale, Window};
-use super::{Augment, Pca, Pictures, Split};
+use super::{Augment, Dataset, LoadOptions, Pca, Pictures, Split, Tta};
 use crate::{Error, Result};
 pub use ocelli_kernels::loss::Mixed;
 use ocelli_kernels::random::{self, Random};
@@ -20,7 +20,7 @@ const GROUP: usize = 16;
 pub struct Batch {
     /// The number of pictures; the last batch of an epoch may be smaller.
     pub n: usize,
-    /// `[n, channels, height, width]`.
+    /// `[n, channels, height, width]`; with several [views](Loader::views), `[n, views, channels, height, width]`.
     pub images: Vec<f32>,
     /// A class each; empty for regression.
     pub labels: Vec<u32>,
@@ -81,6 +81,8 @@ struct Job {
     augment: Option<Augment>,
     pca: Pca,
     part: [usize; 2],
+    /// What is cut from each canvas where nothing is augmented.
+    windows: Vec<Window>,
 }
 
 impl Loader {
@@ -140,6 +142,7 @@ impl Loader {
             augment,
             pca: options.pca,
             part: [0, 1],
+            windows: vec![Window::centre(pictures.canvas, preparation.size)],
         };
         Ok(Loader { job: Arc::new(job), workers: options.workers.max(1) })
     }
@@ -152,6 +155,36 @@ impl Loader {
             job.part = [rank, ranks.max(1)];
         }
         self
+    }
+
+    /// Batches of several views of each picture, which lie side by side: a loader for each canvas that they are cut from.
+    /// All give the same pictures, in file order.
+    ///
+    /// # Errors
+    /// As [`Pictures::load`] and [`Loader::evaluation`]; there is nothing to cut crops from.
+    pub fn with_views(
+        data: &Arc<Dataset>,
+        split: Split,
+        preparation: &Preparation,
+        tta: Option<Tta>,
+        batch_size: usize,
+        load: &LoadOptions,
+    ) -> Result<Vec<Loader>> {
+        let one = |views: super::views::Views| {
+            let pictures = Arc::new(Pictures::load(data, split, &views.geometry, load)?);
+            let batch_size = batch_size.min(pictures.len());
+            let mut loader = Loader::evaluation(&pictures, preparation, batch_size, load.workers)?;
+            if let Some(job) = Arc::get_mut(&mut loader.job) {
+                job.windows = views.windows;
+            }
+            Ok(loader)
+        };
+        preparation.views(tta)?.into_iter().map(one).collect()
+    }
+
+    /// Views of each picture in a batch.
+    pub fn views(&self) -> usize {
+        self.job.views()
     }
 
     /// Pictures of an epoch.
@@ -207,6 +240,10 @@ impl Loader {
 }
 
 impl Job {
+    fn views(&self) -> usize {
+        if self.augment.is_some() { 1 } else { self.windows.len() }
+    }
+
     /// The positions of the split in the order of an epoch.
     fn order(&self, epoch: u64) -> Arc<[usize]> {
         let mut order = self.pictures.usable.clone();
@@ -223,7 +260,8 @@ impl Job {
         let cut = |rank: usize| (positions.len().div_ceil(GROUP) * rank / ranks * GROUP).min(positions.len());
         let positions = &positions[cut(rank)..cut(rank + 1)];
         let (size, canvas) = (self.preparation.size, self.pictures.canvas);
-        let length = self.preparation.channels * size[0] * size[1];
+        let view = self.preparation.channels * size[0] * size[1];
+        let length = view * self.views();
         let (data, split) = (&self.pictures.data, self.pictures.split);
         let Job { pictures, preparation, scale, pca, seed, .. } = self;
         let source = Source { pictures, preparation, scale, pca };
@@ -233,10 +271,10 @@ impl Job {
             let out = &mut batch.images[batch.n * length..][..length];
             let written = match &self.augment {
                 Some(augment) => augment.write(&source, position, key(position), out),
-                None => self
-                    .pictures
-                    .bytes(position)
-                    .map(|bytes| self.scale.write(&bytes, canvas, Window::centre(canvas, size), size, out)),
+                None => self.pictures.bytes(position).map(|bytes| {
+                    let views = self.windows.iter().zip(out.chunks_exact_mut(view));
+                    views.for_each(|(window, out)| self.scale.write(&bytes, canvas, *window, size, out));
+                }),
             };
             match written {
                 Ok(()) => {}

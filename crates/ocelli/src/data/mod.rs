@@ -41,6 +41,7 @@ mod prepare;
 mod shards;
 mod split;
 mod tar;
+mod views;
 
 pub use augment::{Augment, KINDS, Kind};
 pub use check::{ClassCount, Corrupt, Report, Twin, Twins, check};
@@ -59,3 +60,4 @@ pub use pictures::{LoadOptions, Pictures};
 pub use prepare::{MeanImage, Preparation, Resize};
 pub use shards::{Shard, Stamp, parse_index};
 pub use tar::{Contents, Damage, Member, list_tar};
+pub use views::Tta;

@@ -1,7 +1,7 @@
 //! How a network does on a split: losses, hits, confusion, and each picture's answer.
 
 use crate::data::{Batch, Loader};
-use crate::metrics::{Confusion, cross_entropy, rank, regression_errors, softmax, top};
+use crate::metrics::{Confusion, calibration_error, cross_entropy, rank, regression_errors, softmax, top};
 use crate::{Error, Result};
 
 /// Answers kept of each picture.
@@ -31,7 +31,7 @@ impl Prediction {
 
 /// How a network does on the pictures of a split. Sums go over the pictures in file order, so they do not depend on the
 /// batch size.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Evaluation {
     /// Pictures.
     pub images: usize,
@@ -58,6 +58,12 @@ impl Evaluation {
     pub fn top5(&self) -> f64 {
         self.right5 as f64 / self.images.max(1) as f64
     }
+    /// The [calibration error](calibration_error) of the kept answers; none for regression, or without them.
+    pub fn calibration_error(&self) -> Option<f64> {
+        let first = |one: &Prediction| one.top.first().map(|(_, probability)| (*probability, one.is_right()));
+        let answers: Vec<_> = self.predictions.iter().filter_map(first).collect();
+        (!answers.is_empty()).then(|| calibration_error(answers))
+    }
     /// The predictions with the highest losses among the wrong ones, worst first. A loss that is not a number comes first.
     pub fn worst(&self, most: usize) -> Vec<&Prediction> {
         let mut wrong: Vec<&Prediction> = self.predictions.iter().filter(|p| !p.is_right()).collect();
@@ -79,17 +85,11 @@ impl Evaluation {
 /// Scores `[n, outputs]` of pictures `[n, C, H, W]`.
 pub type Logits<'a> = dyn FnMut(&[f32], usize) -> Result<Vec<f32>> + 'a;
 
-/// Runs all pictures of a loader through `logits`. `outputs` is the number of
-/// classes or of predicted values; `keep` keeps each picture's answer.
+/// Runs all pictures of a loader through `logits`. `outputs` is the number of classes or of predicted values; `keep` keeps
+/// each picture's answer. Before each batch `stop` may end it; then there is no result.
 ///
 /// # Errors
 /// A picture cannot be read, or the network refuses it.
-pub fn evaluate_with(logits: &mut Logits, loader: &Loader, outputs: usize, keep: bool) -> Result<Evaluation> {
-    let evaluation = evaluate_until(logits, loader, outputs, keep, &|| false)?;
-    evaluation.ok_or_else(|| Error::new("the evaluation was stopped").advice("Please report this."))
-}
-
-/// [`evaluate_with`], but before each batch `stop` may end it; then there is no result.
 pub(super) fn evaluate_until(
     logits: &mut Logits,
     loader: &Loader,
@@ -112,7 +112,7 @@ pub(super) fn evaluate_until(
     Ok(Some(sums.finish()))
 }
 
-struct Sums {
+pub(super) struct Sums {
     outputs: usize,
     keep: bool,
     loss: f64,
@@ -123,21 +123,13 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(outputs: usize, keep: bool) -> Sums {
-        let evaluation = Evaluation {
-            images: 0,
-            loss: 0.0,
-            right: 0,
-            right5: 0,
-            confusion: None,
-            absolute_error: None,
-            predictions: Vec::new(),
-        };
+    pub(super) fn new(outputs: usize, keep: bool) -> Sums {
+        let evaluation = Evaluation::default();
         let confusion = Confusion::new(outputs);
         Sums { outputs, keep, loss: 0.0, absolute: 0.0, is_regression: false, evaluation, confusion }
     }
 
-    fn add(&mut self, batch: &Batch, scores: &[f32]) -> Result<()> {
+    pub(super) fn add(&mut self, batch: &Batch, scores: &[f32]) -> Result<()> {
         self.is_regression = batch.labels.is_empty();
         for (i, scores) in scores.chunks_exact(self.outputs).enumerate() {
             let mut prediction =
@@ -174,7 +166,7 @@ impl Sums {
         Ok(())
     }
 
-    fn finish(self) -> Evaluation {
+    pub(super) fn finish(self) -> Evaluation {
         let images = self.evaluation.images.max(1) as f64;
         Evaluation {
             loss: self.loss / images,

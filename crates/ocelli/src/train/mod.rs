@@ -4,8 +4,10 @@
 //! [`evaluate()`] says how a model does on a split.
 
 mod averaging;
+mod calibrate;
 mod evaluate;
 mod events;
+mod judge;
 mod learner;
 mod logs;
 mod ranges;
@@ -17,8 +19,10 @@ mod setup;
 mod state;
 mod values;
 
-pub use evaluate::{Evaluation, Logits, Prediction, evaluate_with};
+pub use calibrate::{fit_temperature, fit_unsure};
+pub use evaluate::{Evaluation, Logits, Prediction};
 pub use events::{EpochEvent, Event, Listener, Started, StepEvent};
+pub use judge::{EvaluateOptions, check_ensemble, evaluate, evaluate_all};
 pub use learner::Learner;
 pub use resume::resume;
 pub use run::{Ended, Outcome};
@@ -28,7 +32,6 @@ pub use state::RunState;
 pub use values::{ClassWeights, ImageSize, LossName, Mean, Monitor, OptimizerName, PcaName, ScheduleName, Seconds};
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -37,11 +40,10 @@ use logs::Logs;
 use run::Run;
 use setup::Task;
 
-use crate::data::{self, Dataset, LoadOptions, Loader, Pictures, Split};
+use crate::data;
 use crate::exec::{Device, Inference, Training};
 use crate::formats::run_folder::{ARGS, BEST, CLASSES, CONFUSION, CURVES, METRICS, NET, RunFolder, SPLIT};
 use crate::formats::write_atomically;
-use crate::model::Model;
 use crate::net::Net;
 use crate::{Result, plot};
 
@@ -224,40 +226,10 @@ fn draw(folder: &RunFolder, classes: &[String], outcome: &Outcome) -> Result<()>
     }
 }
 
-/// How a model does on a split of a data set, with each picture's answer. Classes are matched by name. The model's weights
-/// move into the engine: it is left without them.
-///
-/// # Errors
-/// The data has classes that the model doesn't know, the split is empty, or a picture cannot be read (and `skip_bad` is not
-/// set).
-pub fn evaluate(model: &mut Model, mut data: Dataset, split: Split, options: &EvaluateOptions) -> Result<Evaluation> {
-    data.match_classes(&model.classes)?;
-    let net = model.resolve()?;
-    let (preparation, workers) = (&model.preparation, options.workers);
-    let load = LoadOptions { workers, skip_bad: options.skip_bad, ..Default::default() };
-    let pictures = Pictures::load(&Arc::new(data), split, preparation, &load)?;
-    let batch_size = options.batch_size.min(pictures.len());
-    let loader = Loader::evaluation(&Arc::new(pictures), preparation, batch_size, workers)?;
-    let tensors = std::mem::take(&mut model.tensors);
-    let mut inference = Inference::new(&net, tensors, &options.device, batch_size)?;
-    evaluate_with(&mut |images, n| inference.logits(images, n), &loader, net.classes, true)
-}
-
-/// How a model is evaluated; nothing of it changes the result.
-#[derive(Clone, Debug)]
-pub struct EvaluateOptions {
-    /// What computes.
-    pub device: Device,
-    /// Pictures at a time.
-    pub batch_size: usize,
-    /// Threads that read pictures.
-    pub workers: usize,
-    /// Leaves out pictures that cannot be read, else they are an error.
-    pub skip_bad: bool,
-}
-
 #[cfg(test)]
 mod averaging_tests;
+#[cfg(test)]
+mod judge_tests;
 #[cfg(test)]
 mod resume_tests;
 #[cfg(test)]

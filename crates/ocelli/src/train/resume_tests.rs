@@ -8,8 +8,10 @@ use toml::Table;
 use super::tests::{Remains, remains, settings, world};
 use super::*;
 use crate::Error;
+use crate::data::Split;
 use crate::formats::NUMERICS_VERSION;
 use crate::formats::run_folder::CHECKPOINT;
+use crate::model::Model;
 
 const NET: &str = "format = 1
 name = \"bits\"
@@ -128,7 +130,7 @@ fn a_model_is_judged_alike_at_any_batch_size_and_as_in_training() {
     let judge = |batch_size: usize, split: Split| {
         let options = data::OpenOptions { val_fraction: 0.25, ..Default::default() };
         let data = data::open(&world.path().join("data").to_string_lossy(), &options).unwrap();
-        let options = EvaluateOptions { device: Device::cpu(2), batch_size, workers: 2, skip_bad: false };
+        let options = EvaluateOptions { device: Device::cpu(2), batch_size, workers: 2, skip_bad: false, tta: None };
         evaluate(&mut model.clone(), data, split, &options).unwrap()
     };
     let val = judge(3, Split::Val);

@@ -11,7 +11,7 @@ use crate::data::{
 };
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
-use crate::model::{Model, expected, weights_path};
+use crate::model::{Calibration, Model, expected, weights_path};
 use crate::net::{Net, Resolved, initialise};
 use crate::words::counted;
 use crate::{Error, Result, Tensors};
@@ -89,7 +89,8 @@ impl Task {
         let skipped: Vec<_> = pictures.skipped.iter().chain(&chosen.skipped).map(|error| error.what().into()).collect();
         let val = Loader::evaluation(&Arc::new(chosen), &preparation, batch_size, workers)?;
         let (classes, targets) = (data.classes.clone(), data.targets.clone());
-        let model = Model { net, classes, targets, preparation, tensors: Tensors::new() };
+        let calibration = Calibration::default();
+        let model = Model { net, classes, targets, preparation, calibration, tensors: Tensors::new() };
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         if let Some(first) = skipped.first() {

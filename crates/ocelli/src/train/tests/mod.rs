@@ -8,11 +8,14 @@ use std::fs;
 
 use super::run::Run;
 use super::*;
-use crate::data::Batch;
+use std::sync::Arc;
+
+use crate::data::{Batch, Split};
 use crate::exec::StepResult;
 use crate::formats::checkpoint::{self, Checkpoint};
 use crate::formats::run_folder::{CHECKPOINT, STEPS};
 use crate::metrics::{cross_entropy, rank, softmax};
+use crate::model::Model;
 use crate::{Error, Tensor, Tensors};
 
 /// Softmax regression with momentum: all that the loop needs of a network.

@@ -42,7 +42,7 @@ fn an_evaluation_does_not_depend_on_the_batch_size() {
         let settings = settings(world.path(), batch);
         let task = Task::open(&settings, Net::open(&settings.net).unwrap(), None).unwrap();
         let mut learner = Regression::new(&task);
-        evaluate_with(&mut |images, n| learner.logits(images, n), &task.val, 2, true).unwrap()
+        evaluate_until(&mut |images, n| learner.logits(images, n), &task.val, 2, true, &|| false).unwrap().unwrap()
     };
     let (one, all) = (evaluate("batch_size = 1"), evaluate("batch_size = 26"));
     assert_eq!(one, all);
