@@ -170,6 +170,22 @@ struct Flags {
     #[arg(long, value_name = "W.safetensors", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<String>,
+    /// Starts the last layer anew: for other classes than --init's
+    #[arg(long, help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "is_off")]
+    replace_head: bool,
+    /// Leaves the layers before this one, or before this block, as they are
+    #[arg(long, value_name = "LAYER", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freeze_until: Option<String>,
+    /// Leaves the statistics of batch norm as they are, and uses them in training
+    #[arg(long, help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "is_off")]
+    freeze_bn: bool,
+    /// Factors of the rates of some layers or parameters: conv*=0.1,*.bias=2
+    #[arg(long, value_name = "PATTERN=FACTOR", value_delimiter = ',', help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lr_scale: Vec<String>,
 
     /// The net's input: N or HxW [default: the net's own]
     #[arg(long, value_name = "N|HxW", help_heading = "Pictures")]
@@ -208,6 +224,10 @@ struct Flags {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     shuffle: Option<bool>,
+    /// Which pictures an epoch has: plain, each once, or balanced, as many of each class [default: plain]
+    #[arg(long, help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<String>,
     /// Share of the training pictures to choose by, where the data has no val folder [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]

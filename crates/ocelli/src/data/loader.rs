@@ -6,6 +6,7 @@ use super::{Augment, Dataset, LoadOptions, Pca, Pictures, Split, Tta};
 use crate::{Error, Result};
 pub use ocelli_kernels::loss::Mixed;
 use ocelli_kernels::random::{self, Random};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -35,6 +36,18 @@ pub struct Batch {
     pub skipped: Vec<Error>,
 }
 
+/// Which pictures an epoch has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Each once.
+    #[default]
+    Plain,
+    /// As many of each class, and as many in all as there are: those of rare classes more than once, of frequent ones a
+    /// part, the next part in the next epoch.
+    Balanced,
+}
+
 /// How training batches are made.
 #[derive(Clone, Debug)]
 pub struct TrainingOptions {
@@ -44,6 +57,8 @@ pub struct TrainingOptions {
     pub seed: u64,
     /// A new random order in every epoch; else the order of the files.
     pub shuffle: bool,
+    /// Which pictures an epoch has.
+    pub sampling: Sampling,
     /// What is changed at random; the same that the [`Pictures`] were loaded for.
     pub augment: Augment,
     /// Of the colours, for the augmentations that follow them.
@@ -58,6 +73,7 @@ impl Default for TrainingOptions {
             batch_size: 64,
             seed: 0,
             shuffle: true,
+            sampling: Sampling::Plain,
             augment: Augment::default(),
             pca: Pca::IMAGENET,
             workers: 1,
@@ -78,6 +94,7 @@ struct Job {
     batch_size: usize,
     seed: u64,
     shuffle: bool,
+    sampling: Sampling,
     augment: Option<Augment>,
     pca: Pca,
     part: [usize; 2],
@@ -100,6 +117,10 @@ impl Loader {
             let (batch, n) = (options.batch_size, pictures.len());
             return Err(Error::usage(format!("a batch of {batch} of {n} {} pictures", pictures.split))
                 .advice(format!("Choose --batch-size {n} or less.")));
+        }
+        if options.sampling == Sampling::Balanced && (data.is_regression() || !options.shuffle) {
+            let why = if options.shuffle { "numbers in place of classes" } else { "pictures in file order" };
+            return Err(Error::usage(format!("sampling balanced of {why}")).advice("Leave one of the two out."));
         }
         options.augment.check(preparation.channels, data.is_regression())?;
         Loader::new(pictures, preparation, options, Some(options.augment))
@@ -139,6 +160,7 @@ impl Loader {
             batch_size: options.batch_size,
             seed: options.seed,
             shuffle: options.shuffle,
+            sampling: options.sampling,
             augment,
             pca: options.pca,
             part: [0, 1],
@@ -246,11 +268,37 @@ impl Job {
 
     /// The positions of the split in the order of an epoch.
     fn order(&self, epoch: u64) -> Arc<[usize]> {
-        let mut order = self.pictures.usable.clone();
+        let mut order = match self.sampling {
+            Sampling::Plain => self.pictures.usable.clone(),
+            Sampling::Balanced => self.balanced(epoch),
+        };
         if self.shuffle {
             Random::new(self.seed, random::name("order"), epoch, 0).shuffle(&mut order);
         }
         order.into()
+    }
+
+    /// As many positions of each class that has some. A class's pictures pass in an order of their own, pass after pass; each
+    /// epoch takes the next of them.
+    fn balanced(&self, epoch: u64) -> Vec<usize> {
+        let (data, split) = (&self.pictures.data, self.pictures.split);
+        let mut classes = vec![Vec::new(); data.classes.len()];
+        self.pictures.usable.iter().for_each(|&position| classes[data.label(split, position) as usize].push(position));
+        classes.retain(|class| !class.is_empty());
+        let (all, count) = (self.pictures.len(), classes.len().max(1));
+        let mut order = Vec::with_capacity(all);
+        for (i, class) in classes.iter().enumerate() {
+            let share = all / count + usize::from(i < all % count);
+            let first = epoch as usize * share;
+            for pass in first / class.len()..(first + share).div_ceil(class.len()) {
+                let mut passing = class.clone();
+                Random::new(self.seed, random::name("balanced"), pass as u64, i as u64).shuffle(&mut passing);
+                let start = pass * class.len();
+                let taken = first.max(start) - start..(first + share).min(start + class.len()) - start;
+                order.extend_from_slice(&passing[taken]);
+            }
+        }
+        order
     }
 
     fn batch(&self, order: &[usize], batch: usize, epoch: u64) -> Result<Batch> {

@@ -132,3 +132,42 @@ fn evaluation_ignores_augmentation_and_takes_the_centre() {
         }
     }
 }
+
+#[test]
+fn balanced_epochs_have_as_many_of_each_class_and_use_all_pictures_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    for (class, n) in [("rare", 3u8), ("common", 12)] {
+        std::fs::create_dir_all(folder.path().join(class)).unwrap();
+        for i in 0..n {
+            let path = folder.path().join(format!("{class}/{i:02}.png"));
+            image::GrayImage::from_pixel(4, 4, image::Luma([17 * i])).save(path).unwrap();
+        }
+    }
+    let options = OpenOptions { val_fraction: 0.25, ..Default::default() };
+    let data = Arc::new(open(&folder.path().to_string_lossy(), &options).unwrap());
+    let augment = Augment::default();
+    let preparation = Preparation::for_data(&data, [4, 4], 1, Resize::Crop, &augment).unwrap();
+    let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions::default()).unwrap());
+    let n = pictures.len();
+    let make = |shuffle, workers| {
+        let sampling = Sampling::Balanced;
+        let options = TrainingOptions { batch_size: 4, seed: 3, shuffle, sampling, workers, ..Default::default() };
+        Loader::training(&pictures, &preparation, &options)
+    };
+    let loader = make(true, 1).unwrap();
+    let mut seen = vec![0usize; n];
+    for at in 0..8 {
+        let batches = epoch(&loader, at, 0);
+        assert!(epoch(&make(true, 3).unwrap(), at, 2)[..] == batches[2..]);
+        let labels: Vec<u32> = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
+        let ones = labels.iter().filter(|label| **label == 1).count();
+        assert!(labels.len() == n && ones.abs_diff(n - ones) <= 1, "{labels:?}");
+        batches.iter().flat_map(|batch| &batch.indices).for_each(|&position| seen[position] += 1);
+    }
+    for class in 0..2 {
+        let of_class = (0..n).filter(|&position| data.label(Split::Train, position) == class);
+        let counts: Vec<usize> = of_class.map(|position| seen[position]).collect();
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
+    }
+    assert!(make(false, 1).err().unwrap().what().contains("sampling balanced of pictures in file order"));
+}

@@ -52,7 +52,7 @@ pub use idx::{Idx, parse_idx};
 pub use ilsvrc::{parse_ground_truth, parse_synsets};
 pub use known::{KNOWN, Known, default_data_dir, known, not_known};
 pub use list::{List, Row, parse_csv};
-pub use loader::{Batch, Batches, Loader, Mixed, TrainingOptions};
+pub use loader::{Batch, Batches, Loader, Mixed, Sampling, TrainingOptions};
 pub use pack::{Packed, pack};
 pub use pca::{Colours, Pca};
 pub use picture::Picture;

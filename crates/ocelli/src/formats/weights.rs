@@ -140,29 +140,32 @@ fn half(bits: u16) -> f32 {
 /// Checks that `found` has the names and shapes (sizes, outermost first) of `expected`.
 ///
 /// # Errors
-/// The first tensor whose shape differs, with both shapes; else the names that are missing or too many.
+/// All that differs: shapes, names that are missing, names that are too many.
 pub fn check(found: &Tensors, expected: &BTreeMap<String, Vec<usize>>) -> Result<()> {
-    for (name, want) in expected {
-        if let Some(have) = found.get(name)
-            && have.dims != *want
-        {
-            let what = format!("{name} has the shape {:?} in the file, but {want:?} in the network", have.dims);
-            return Err(Error::new(what).advice("The weights belong to another network or number of classes."));
+    let mut parts = Vec::new();
+    let both = expected.iter().filter_map(|(name, want)| Some((name, &found.get(name)?.dims, want)));
+    let other: Vec<_> = both.filter(|(_, have, want)| have != want).collect();
+    if let Some(((name, have, want), rest)) = other.split_first() {
+        let mut part = format!("{name} has the shape {have:?} in the file, but {want:?} in the network");
+        rest.iter().take(3).for_each(|(name, have, want)| part.push_str(&format!(", {name} {have:?}, but {want:?}")));
+        if rest.len() > 3 {
+            part.push_str(&format!(" and {} more", rest.len() - 3));
         }
+        parts.push(part);
     }
     let missing: Vec<_> = expected.keys().filter(|name| !found.contains_key(*name)).collect();
     let extra: Vec<_> = found.keys().filter(|name| !expected.contains_key(*name)).collect();
-    if missing.is_empty() && extra.is_empty() {
-        return Ok(());
-    }
-    let mut parts = Vec::new();
+    let advice = match missing.is_empty() && extra.is_empty() {
+        true => "The weights belong to another network or number of classes.",
+        false => "The weights belong to another network, or its layers have other names.",
+    };
     if !missing.is_empty() {
         parts.push(format!("{} tensors of the network are missing ({})", missing.len(), listed(&missing)));
     }
     if !extra.is_empty() {
         parts.push(format!("{} are unknown to it ({})", extra.len(), listed(&extra)));
     }
-    Err(Error::new(parts.join(", ")).advice("The weights belong to another network, or its layers have other names."))
+    if parts.is_empty() { Ok(()) } else { Err(Error::new(parts.join(", ")).advice(advice)) }
 }
 
 /// The first few names, and how many follow.

@@ -133,6 +133,10 @@ impl Lowering<'_> {
         self.graph.values[full.index()].name = Some(format!("{}.spread", self.layer.name));
         Ok(full)
     }
+    /// Whether running statistics stand for the batch's, also in training.
+    pub fn frozen_statistics(&self) -> bool {
+        self.layer.frozen_statistics
+    }
     /// Asks for an update of running statistics after the loss.
     pub fn update_statistics(&mut self, op: Op, inputs: Vec<ValueId>) {
         self.statistics.push((op, inputs));

@@ -40,6 +40,8 @@ pub struct ResolvedLayer {
     pub parameters: Vec<Parameter>,
     /// Whether only outputs that are for training only depend on it.
     pub training_only: bool,
+    /// Whether training uses its running statistics in place of the batch's and leaves them as they are.
+    pub frozen_statistics: bool,
 }
 
 /// Where a layer's input comes from.
@@ -254,6 +256,7 @@ fn resolve_layer(
         shape,
         parameters,
         training_only: true,
+        frozen_statistics: false,
     })
 }
 

@@ -17,6 +17,7 @@ mod schedule;
 mod settings;
 mod setup;
 mod state;
+mod transfer;
 mod values;
 
 pub use calibrate::{fit_temperature, fit_unsure};
@@ -234,3 +235,5 @@ mod judge_tests;
 mod resume_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transfer_tests;

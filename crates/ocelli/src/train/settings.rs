@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::values::{ClassWeights, ImageSize, LossName, Mean, Monitor, OptimizerName, PcaName, ScheduleName, Seconds};
-use crate::data::{Augment, Resize};
+use crate::data::{Augment, Resize, Sampling};
 use crate::error::did_you_mean;
 use crate::formats::{FORMAT_VERSION, check_format, write_atomically};
 use crate::{Error, Result};
@@ -115,6 +115,9 @@ pub struct Settings {
     pub std: Option<Vec<f32>>,
     /// A new order in every epoch; true.
     pub shuffle: bool,
+    /// Which pictures an epoch has: `plain`, each once, or `balanced`, as many of each class; `plain`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sampling: Sampling,
     /// Share of the training data to choose by, where the data brings no validation split; 0.1.
     pub val_fraction: f64,
     /// Leaves out pictures that cannot be read, else they are an error.
@@ -123,6 +126,18 @@ pub struct Settings {
     /// Weights to start from: a `.safetensors` file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// Starts the last layer of each output anew, whatever `init` says of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replace_head: bool,
+    /// Leaves the layers before this one, or before this block, as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freeze_until: Option<String>,
+    /// Batch norm uses its running statistics in training too, and leaves them as they are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub freeze_bn: bool,
+    /// Factors of the rates of some parameters, each `PATTERN=FACTOR`; `*` stands for any letters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lr_scale: Vec<String>,
     /// Steps between two checkpoints, besides the one after each epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
@@ -170,9 +185,14 @@ impl Default for Settings {
             mean: None,
             std: None,
             shuffle: true,
+            sampling: Sampling::Plain,
             val_fraction: 0.1,
             skip_bad: false,
             init: None,
+            replace_head: false,
+            freeze_until: None,
+            freeze_bn: false,
+            lr_scale: Vec::new(),
             checkpoint_every: None,
             workers: 2,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::transfer;
 use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, Settings};
 use crate::data::{
     self, Dataset, LoadOptions, Loader, OpenOptions, Pca, Pictures, Preparation, Split, TrainingOptions,
@@ -45,7 +46,8 @@ impl Task {
         let outputs = if regression { data.targets.len() } else { data.classes.len() };
         let size = settings.image_size.map_or([net.input[1], net.input[2]], |size| size.0);
         let channels = net.input[0];
-        let resolved = net.resolve(Some(outputs), Some([channels, size[0], size[1]]))?;
+        let mut resolved = net.resolve(Some(outputs), Some([channels, size[0], size[1]]))?;
+        let of_start = transfer::prepare(&mut resolved, settings)?;
         let options = options(settings, &data)?;
         let monitor = match settings.monitor {
             Some(Monitor::Accuracy) if regression => {
@@ -78,11 +80,11 @@ impl Task {
             PcaName::Measured if augment.moves_colours() && channels == 3 => pictures.colours(workers)?.pca(),
             _ => Pca::IMAGENET,
         };
-        let (batch_size, shuffle) = (settings.batch_size, settings.shuffle);
+        let Settings { batch_size, shuffle, sampling, .. } = *settings;
         let train = Loader::training(
             &pictures,
             &preparation,
-            &TrainingOptions { batch_size, seed, shuffle, augment, pca, workers },
+            &TrainingOptions { batch_size, seed, shuffle, sampling, augment, pca, workers },
         )?;
         let plain = LoadOptions { workers, skip_bad, ..Default::default() };
         let chosen = Pictures::load(&data, Split::Val, &preparation, &plain)?;
@@ -93,6 +95,7 @@ impl Task {
         let model = Model { net, classes, targets, preparation, calibration, tensors: Tensors::new() };
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
+        notes.extend(of_start);
         if let Some(first) = skipped.first() {
             let (pictures, first): (String, &String) = (counted(skipped.len(), "picture"), first);
             notes.push(format!("{pictures} left out because of --skip-bad; the first: {first}"));
@@ -104,8 +107,18 @@ impl Task {
     pub fn start(&self, settings: &Settings) -> Result<Tensors> {
         let Some(init) = &settings.init else { return Ok(initialise(&self.net, settings.seed)) };
         let path = weights_path(init, &PathBuf::new())?;
-        let (tensors, _) = weights::read(&path)?;
-        weights::check(&tensors, &expected(&self.net)).map_err(|error| error.at(path.display()))?;
+        let (mut tensors, _) = weights::read(&path)?;
+        let fits =
+            |tensors: &Tensors| weights::check(tensors, &expected(&self.net)).map_err(|error| error.at(path.display()));
+        if settings.replace_head {
+            tensors = transfer::with_new_head(&self.net, tensors, settings.seed);
+        } else if let Err(error) = fits(&tensors) {
+            return match fits(&transfer::with_new_head(&self.net, tensors, settings.seed)) {
+                Ok(()) => Err(error.advice("All else fits: --replace-head starts the last layer anew.")),
+                Err(_) => Err(error),
+            };
+        }
+        fits(&tensors)?;
         Ok(tensors)
     }
 }

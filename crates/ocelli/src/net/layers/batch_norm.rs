@@ -42,7 +42,7 @@ impl LayerKind for BatchNorm {
     fn lower(&self, l: &mut Lowering) -> Result<ValueId> {
         let (affine, statistics) = ([Role::Scale, Role::Shift], [Role::RunningMean, Role::RunningVar]);
         let eps = self.eps;
-        if !l.training {
+        if !l.training || l.frozen_statistics() {
             return l.apply(Op::BatchNormInfer { eps }, &[affine, statistics].concat());
         }
         let mut inputs = vec![l.input(0)];
