@@ -1,7 +1,9 @@
 //! Times of networks and of single convolutions, measured as the comparison with other frameworks measures them: half a
 //! second of warm-up, two rounds at least, then the median of samples of at least 50 ms.
 
-use crate::data::Batch;
+use crate::data::{
+    Augment, Batch, Dataset, LoadOptions, Loader, Pictures, Preparation, Resize, Split, TrainingOptions,
+};
 use crate::error::{Error, Result};
 use crate::exec::{Device, Inference, Loss, Optimizer, Part, Timing, TrainOptions, Training};
 use crate::net::{Resolved, ResolvedLayer, initialise};
@@ -9,6 +11,7 @@ use crate::tensor::Tensors;
 use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::geometry::{ConvShape, Window};
 use ocelli_kernels::random::{self, Random};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Samples behind a median.
@@ -37,6 +40,26 @@ pub fn median_ms(step: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
     }
     samples.sort_by(f64::total_cmp);
     Ok(samples[SAMPLES / 2])
+}
+
+/// Training pictures a second that `workers` threads read, decode, scale and cut into random windows of `size`, none of them
+/// kept in memory; after a pass that brings the files into the system's memory, a pass is timed.
+///
+/// # Errors
+/// The data cannot be read.
+pub fn loading(data: &Arc<Dataset>, size: [usize; 2], workers: usize) -> Result<f64> {
+    let augment: Augment = "flip,crop:0".parse()?;
+    let preparation = Preparation::for_data(data, size, 3, Resize::Crop, &augment)?;
+    let options = LoadOptions { augment, workers, ..Default::default() };
+    let pictures = Arc::new(Pictures::load_keeping(data, Split::Train, &preparation, &options, 0)?);
+    let options =
+        TrainingOptions { batch_size: pictures.len().min(64), augment, workers, ..TrainingOptions::default() };
+    let loader = Loader::training(&pictures, &preparation, &options)?;
+    let pass = |epoch| -> Result<usize> { loader.epoch(epoch, 0).map(|batch| Ok(batch?.n)).sum() };
+    pass(0)?;
+    let start = Instant::now();
+    let n = pass(1)?;
+    Ok(n as f64 / start.elapsed().as_secs_f64())
 }
 
 fn normal(n: usize, stream: u64) -> Vec<f32> {

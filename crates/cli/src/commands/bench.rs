@@ -1,22 +1,24 @@
 //! `ocelli bench`: times of networks and convolutions.
 
 use crate::arguments::Globals;
-use crate::models::{device, net_or_model};
+use crate::models::{device, net_or_model, open_options};
 use crate::text;
 use clap::{Args, ValueEnum};
 use ocelli::bench::{self, ConvBench, LayerTimes, NetBench};
+use ocelli::data;
 use ocelli::error::{Error, Result};
 use ocelli::exec;
 use serde_json::json;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-/// Time a network, each of its layers, or one convolution
+/// Time a network, each of its layers, one convolution, or the loader
 #[derive(Args)]
 #[command(after_help = "Examples:\n  ocelli bench lenet5 --mode train --batch-size 64 --layers\n  \
     ocelli bench --conv \"n=8 c=64 k=128 h=56 w=56 r=3 s=3 stride=1 pad=1 dilation=1 groups=1\"")]
 pub struct Bench {
     /// A zoo name, a .toml file, a run folder, latest, or a .safetensors file
-    #[arg(required_unless_present = "conv", conflicts_with = "conv")]
+    #[arg(required_unless_present_any = ["conv", "data"], conflicts_with = "conv")]
     net: Option<String>,
     /// Answers, or training steps: forward, cross-entropy, backward, SGD
     #[arg(long, default_value = "infer", conflicts_with = "conv")]
@@ -30,6 +32,12 @@ pub struct Bench {
     /// One convolution: n pictures, c channels, k filters, h x w pixels, r x s filters
     #[arg(long, value_name = "SHAPE")]
     conv: Option<String>,
+    /// The loader alone: training pictures of this data, cut at random and mirrored, none kept in memory
+    #[arg(long, value_name = "DATA", conflicts_with_all = ["conv", "net", "mode", "batch_size", "layers"])]
+    data: Option<String>,
+    /// Height and width of what the loader cuts
+    #[arg(long, value_name = "N|HxW", default_value = "227", requires = "data", value_parser = text::pair)]
+    image_size: [usize; 2],
 }
 
 /// What is timed.
@@ -42,6 +50,10 @@ enum Mode {
 impl Bench {
     /// Measures and prints the medians.
     pub fn run(self, globals: &Globals) -> Result<ExitCode> {
+        if let Some(data) = &self.data {
+            time_loader(data, self.image_size, globals)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         match (&self.conv, &self.net) {
             (Some(conv), _) => time_conv(conv, globals)?,
             (None, Some(net)) => self.time_net(net, globals)?,
@@ -147,6 +159,25 @@ fn time_conv(text: &str, globals: &Globals) -> Result<()> {
         vec![(*name).to_owned(), (*kernel).to_owned(), format!("{ms:.3}"), format!("{:.1}", flops / ms / 1e6)]
     };
     text::print(&text::table(&["", "kernel", "ms", "GFLOP/s"], &all.iter().map(row).collect::<Vec<_>>(), 2));
+    Ok(())
+}
+
+fn time_loader(name: &str, size: [usize; 2], globals: &Globals) -> Result<()> {
+    let data = Arc::new(data::open(name, &open_options(globals, None))?);
+    let threads = globals.threads();
+    let images_per_s = (bench::loading(&data, size, threads)? * 10.0).round() / 10.0;
+    if globals.json {
+        text::json(&json!({ "schema": 1, "peer": "ocelli", "mode": "load", "data": data.name, "size": size,
+            "threads": threads, "images_per_s": images_per_s }));
+        return Ok(());
+    }
+    text::line(format!(
+        "{}: {images_per_s} pictures/s read, decoded, scaled and cut to {}x{} on {}",
+        data.name,
+        size[0],
+        size[1],
+        text::counted(threads, "thread")
+    ));
     Ok(())
 }
 

@@ -170,7 +170,8 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
             return Ok(data);
         }
         let archives = shards::in_folder(path)?;
-        return match archives.is_empty() {
+        // Beside class folders lies the archive that they were unpacked from.
+        return match archives.is_empty() || folder::has_classes(path)? {
             true => folder::open(path, options),
             false => shards::open(path, archives, options),
         };

@@ -15,20 +15,7 @@ const MAX_DEPTH: usize = 8;
 pub(super) fn open(root: &Path, options: &OpenOptions) -> Result<Dataset> {
     let layout = "Put pictures into a folder for each class: FOLDER/CLASS/*.jpg, or FOLDER/train/CLASS/*.jpg.";
     let mut notes = Vec::new();
-    let folders = list(root)?.0;
-    let split_of = |folder: &PathBuf| file_name(folder).parse::<Split>().ok();
-    // Class folders with the split they lie in.
-    let mut class_folders = Vec::new();
-    if folders.iter().any(|folder| split_of(folder).is_some()) {
-        for folder in &folders {
-            match split_of(folder) {
-                Some(split) => class_folders.extend(list(folder)?.0.into_iter().map(|class| (class, Some(split)))),
-                None => notes.push(format!("{}: left out, not train, val or test", file_name(folder))),
-            }
-        }
-    } else {
-        class_folders.extend(folders.into_iter().map(|class| (class, None)));
-    }
+    let class_folders = class_folders(root, &mut notes)?;
     let mut found = Vec::new();
     for (folder, split) in class_folders {
         let class = file_name(&folder);
@@ -65,6 +52,33 @@ pub(super) fn open(root: &Path, options: &OpenOptions) -> Result<Dataset> {
     let mut data = Dataset::assemble(root, classes, Vec::new(), items, options)?;
     data.notes.extend(notes);
     Ok(data)
+}
+
+/// Class folders with the split they lie in, sorted by name; `notes` tells what else is there.
+fn class_folders(root: &Path, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, Option<Split>)>> {
+    let folders = list(root)?.0;
+    let split_of = |folder: &PathBuf| file_name(folder).parse::<Split>().ok();
+    if !folders.iter().any(|folder| split_of(folder).is_some()) {
+        return Ok(folders.into_iter().map(|class| (class, None)).collect());
+    }
+    let mut class_folders = Vec::new();
+    for folder in &folders {
+        match split_of(folder) {
+            Some(split) => class_folders.extend(list(folder)?.0.into_iter().map(|class| (class, Some(split)))),
+            None => notes.push(format!("{}: left out, not train, val or test", file_name(folder))),
+        }
+    }
+    Ok(class_folders)
+}
+
+/// Whether there are pictures in class folders.
+pub(super) fn has_classes(root: &Path) -> Result<bool> {
+    for (folder, _) in class_folders(root, &mut Vec::new())? {
+        if !list(&folder)?.1.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a file with this ending, in small letters, is taken for a picture.

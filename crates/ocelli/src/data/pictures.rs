@@ -1,7 +1,7 @@
 //! The pictures of a split, ready to be cut and scaled: decoded once and kept where they fit into memory.
 
 use super::prepare::{MeanImage, Window};
-use super::{Augment, Colours, Dataset, Picture, Preparation, Split};
+use super::{Augment, Colours, Dataset, Picture, Preparation, Source, Split};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ pub struct Pictures {
 
 impl Pictures {
     /// Prepares the pictures of a split. Sets of at most 512 MiB of prepared pictures are decoded here, once; of larger
-    /// ones only the heads are read here, and a picture that turns out damaged later is an error of its batch, or missing
-    /// from it with `skip_bad`.
+    /// ones only the heads of files are read here, none in archives, whose list says that they are whole. A picture that turns
+    /// out damaged later is an error of its batch, or missing from it with `skip_bad`.
     ///
     /// `preparation` gives the geometry; its mean and standard deviation are not used.
     ///
@@ -61,7 +61,7 @@ impl Pictures {
     }
 
     /// As [`Pictures::load`], keeping at most `keep` bytes.
-    fn load_keeping(
+    pub(crate) fn load_keeping(
         data: &Arc<Dataset>,
         split: Split,
         preparation: &Preparation,
@@ -97,8 +97,9 @@ impl Pictures {
             pictures.kept = Some(kept);
             bad
         } else {
-            in_parallel(&mut pictures.usable.clone(), workers, |position| {
-                data.source(split, *position).size().err().map(|error| (*position, error))
+            in_parallel(&mut pictures.usable.clone(), workers, |position| match data.source(split, *position) {
+                Source::Shard(..) => None,
+                source => source.size().err().map(|error| (*position, error)),
             })
         };
         if let Some((_, first)) = bad.first()

@@ -240,6 +240,15 @@ fn a_pattern_means_its_archives() {
 }
 
 #[test]
+fn an_archive_beside_the_folders_that_it_was_unpacked_into_is_not_read() {
+    let (world, loose, _) = packed();
+    let data = world.path().join("data");
+    fs::write(data.join("data.tar"), archive(&[("cow/a.png", &png(1))])).unwrap();
+    let again = open_data(data.to_str().unwrap(), &OpenOptions::default()).unwrap();
+    assert_eq!(again.classes, loose.classes);
+}
+
+#[test]
 fn splits_are_folders_or_the_names_of_archives() {
     let files: Files = &[("cat/a.png", &png(1)), ("dog/b.png", &png(2))];
     let named = folder(&[("train-0.tar", files), ("val.tar", files), ("test_1.tar", files)]);

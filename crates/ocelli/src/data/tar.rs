@@ -199,7 +199,7 @@ fn sort(name: &str, kind: EntryType, outer: bool) -> Option<Kind> {
         _ if !matches!(kind, EntryType::Regular | EntryType::Continuous) => Some(Kind::Other),
         "tar" if outer => Some(Kind::Archive),
         "cls" => Some(Kind::Class(String::new())),
-        ending if is_picture(ending) || name == CLASSES => Some(Kind::Picture),
+        ending if is_picture(ending) || (outer && name == CLASSES) => Some(Kind::Picture),
         _ => None,
     }
 }

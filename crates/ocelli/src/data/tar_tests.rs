@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use std::io::Cursor;
 
 /// An archive of these files.
@@ -123,4 +124,38 @@ fn sizes_beyond_the_file_and_endless_names_take_no_memory() {
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
     assert_eq!(names(&listed(&archive(&[("a\u{1b}[31m\n.png", b"")]))), ["a\u{fffd}[31m\u{fffd}.png"]);
+}
+
+/// Makes the checksum of every header right, so that changes get past it.
+fn repair(bytes: &mut [u8]) {
+    for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar") {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_changed_members_lie_inside_and_apart(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        repaired in any::<bool>(),
+    ) {
+        let inner = archive(&[("n1_1.JPEG", b"pixels"), ("n1_2.JPEG", b"more")]);
+        let long = format!("{}/c.png", "d".repeat(150));
+        let mut bytes = archive(&[(CLASSES, b"a"), ("n1.tar", &inner), ("a.png", b"x"), ("a.cls", b"0"), (&long, b"y")]);
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if repaired {
+            repair(&mut bytes);
+        }
+        let mut end = 0;
+        for Member { name, offset, length, .. } in listed(&bytes).members {
+            prop_assert!(offset >= end && !name.is_empty());
+            end = offset.checked_add(length).unwrap();
+            prop_assert!(end <= bytes.len() as u64);
+        }
+    }
 }
