@@ -1,19 +1,22 @@
 //! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast.
 //!
 //! Every output value needs only as many multiply-adds as the kernel has elements, so this is bound by loads. Four
-//! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four.
+//! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four. Where
+//! kernel rows have three neighbouring columns, a source pixel is loaded once for all of the four that see it.
 
 use super::phase::{Phase, Tap};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 
 /// Pixels of a tile.
 const PIXELS: usize = 4;
-/// Addresses in a table; larger kernels are summed in several passes.
+/// Taps in a table; larger kernels are summed in several passes.
 const TAPS: usize = 64;
+/// Source columns that four pixels see through three columns, with a stride of 2.
+const COLUMNS: usize = 9;
 /// About the values that a task computes: 20 µs of work.
 const TASK: usize = 64 << 10;
 
@@ -111,7 +114,8 @@ struct Band<'a> {
 
 /// Some taps of some neighbouring pixels, all channels. Null pointers mean: none.
 struct Strip {
-    rows: [[*const f32; PIXELS]; TAPS],
+    /// Of each tap [`PIXELS`] source pixels; where three columns are read as one, of each kernel row [`COLUMNS`].
+    rows: [*const f32; TAPS * PIXELS],
     taps: usize,
     weights: *const f32,
     weights_stride: usize,
@@ -128,31 +132,50 @@ impl Kernel for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let columns = self.phase.count[1];
         for row in self.rows.clone() {
-            let whole = columns - columns % PIXELS;
-            // SAFETY: `Depthwise::run` checked the slices; tasks write different rows.
-            unsafe {
-                for column in (0..whole).step_by(PIXELS) {
-                    self.strip::<S, PIXELS>(s, row, column);
-                }
-                for column in whole..columns {
-                    self.strip::<S, 1>(s, row, column);
-                }
+            match self.phase.source_step[1] {
+                1 if self.phase.three_columns() => self.row::<S, 1>(s, row),
+                2 if self.phase.three_columns() => self.row::<S, 2>(s, row),
+                _ => self.row::<S, 0>(s, row),
             }
         }
     }
 }
 
+impl Phase {
+    /// Whether the taps are whole kernel rows of three neighbouring columns.
+    pub fn three_columns(&self) -> bool {
+        let beside = |a: &Tap, b: &Tap| a.at[0] == b.at[0] && a.at[1] + 1 == b.at[1];
+        let (rows, rest) = self.taps.as_chunks::<3>();
+        self.taps.len() <= TAPS && rest.is_empty() && rows.iter().all(|[a, b, c]| beside(a, b) && beside(b, c))
+    }
+}
+
 impl Band<'_> {
+    /// `STEP` is the source step if kernel rows have three columns, else 0.
     #[inline(always)]
-    unsafe fn strip<S: Simd, const P: usize>(&self, s: S, row: usize, column: usize) {
+    fn row<S: Simd, const STEP: usize>(&self, s: S, row: usize) {
+        let columns = self.phase.count[1];
+        let whole = columns - columns % PIXELS;
+        // SAFETY: `Depthwise::run` checked the slices; tasks write different rows.
+        unsafe {
+            for column in (0..whole).step_by(PIXELS) {
+                self.strip::<S, PIXELS, STEP>(s, row, column);
+            }
+            for column in whole..columns {
+                self.strip::<S, 1, STEP>(s, row, column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const P: usize, const STEP: usize>(&self, s: S, row: usize, column: usize) {
         let (plan, phase) = (self.plan, self.phase);
         let target = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1]
             + phase.start[1]
             + column * phase.step[1];
         let mut strip = Strip {
-            rows: [[std::ptr::null(); PIXELS]; TAPS],
+            rows: [std::ptr::null(); TAPS * PIXELS],
             taps: 0,
             weights: self.weights.as_ptr(),
             weights_stride: plan.padded_channels(),
@@ -173,24 +196,33 @@ impl Band<'_> {
         let passes = phase.taps.len().div_ceil(TAPS).max(1);
         for pass in 0..passes {
             let taps = &phase.taps[pass * TAPS..((pass + 1) * TAPS).min(phase.taps.len())];
-            for (t, tap) in taps.iter().enumerate() {
-                for p in 0..P {
-                    strip.rows[t][p] = self.address(tap, row, column + p);
+            if STEP > 0 {
+                for (r, taps) in taps.as_chunks::<3>().0.iter().enumerate() {
+                    for j in 0..(P - 1) * STEP + 3 {
+                        strip.rows[r * COLUMNS + j] = self.address(&taps[0], row, column, j);
+                    }
+                }
+            } else {
+                for (t, tap) in taps.iter().enumerate() {
+                    for p in 0..P {
+                        strip.rows[t * PIXELS + p] = self.address(tap, row, column + p, 0);
+                    }
                 }
             }
             strip.taps = taps.len();
             (strip.first, strip.last) = (pass == 0, pass + 1 == passes);
             // SAFETY: the tables hold addresses of `channels` values each.
-            unsafe { strip.channels::<S, P>(s, plan.channels) };
+            unsafe { strip.channels::<S, P, STEP>(s, plan.channels) };
             strip.weights = strip.weights.wrapping_add(TAPS * strip.weights_stride);
         }
     }
 
+    /// The source pixel `right` columns beside the one that the tap meets.
     #[inline(always)]
-    fn address(&self, tap: &Tap, row: usize, column: usize) -> *const f32 {
+    fn address(&self, tap: &Tap, row: usize, column: usize, right: usize) -> *const f32 {
         let [height, width] = self.plan.source;
         let y = (row * self.phase.source_step[0]).wrapping_add_signed(tap.at[0]);
-        let x = (column * self.phase.source_step[1]).wrapping_add_signed(tap.at[1]);
+        let x = (column * self.phase.source_step[1] + right).wrapping_add_signed(tap.at[1]);
         if y < height && x < width {
             let pixel = (self.image * height + y) * width + x;
             self.source.data.as_ptr().wrapping_add(pixel * self.source.stride)
@@ -202,28 +234,33 @@ impl Band<'_> {
 
 impl Strip {
     #[inline(always)]
-    unsafe fn channels<S: Simd, const P: usize>(&self, s: S, channels: usize) {
+    unsafe fn channels<S: Simd, const P: usize, const STEP: usize>(&self, s: S, channels: usize) {
         let mut c = 0;
         // SAFETY: handed on from the caller; the last vector reads and writes only the channels that exist.
         unsafe {
             if S::WIDE {
                 while c + 2 * LANES <= channels {
-                    self.vectors::<S, P, 2>(s, c, LANES);
+                    self.vectors::<S, P, 2, STEP>(s, c, LANES);
                     c += 2 * LANES;
                 }
             }
             while c + LANES <= channels {
-                self.vectors::<S, P, 1>(s, c, LANES);
+                self.vectors::<S, P, 1, STEP>(s, c, LANES);
                 c += LANES;
             }
             if c < channels {
-                self.vectors::<S, P, 1>(s, c, channels - c);
+                self.vectors::<S, P, 1, STEP>(s, c, channels - c);
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn vectors<S: Simd, const P: usize, const NV: usize>(&self, s: S, c: usize, lanes: usize) {
+    unsafe fn vectors<S: Simd, const P: usize, const NV: usize, const STEP: usize>(
+        &self,
+        s: S,
+        c: usize,
+        lanes: usize,
+    ) {
         let mut acc = [[s.zero(); NV]; P];
         // SAFETY: handed on from the caller.
         unsafe {
@@ -234,13 +271,33 @@ impl Strip {
                     }
                 }
             }
-            for t in 0..self.taps {
-                for v in 0..NV {
-                    let w = s.load(self.weights.add(t * self.weights_stride + c + v * LANES));
-                    for p in 0..P {
-                        let x = self.rows[t][p].add(c + v * LANES);
-                        let x = if lanes == LANES { s.load(x) } else { s.load_n(x, lanes) };
-                        acc[p][v] = s.fma(x, w, acc[p][v]);
+            if STEP > 0 {
+                for r in 0..self.taps / 3 {
+                    for v in 0..NV {
+                        let at = c + v * LANES;
+                        let mut w = [s.zero(); 3];
+                        for k in 0..3 {
+                            w[k] = s.load(self.weights.add((3 * r + k) * self.weights_stride + at));
+                        }
+                        for j in 0..(P - 1) * STEP + 3 {
+                            let x = load_part(s, self.rows[r * COLUMNS + j].add(at), lanes);
+                            for k in 0..3 {
+                                if j >= k && (j - k).is_multiple_of(STEP) && (j - k) / STEP < P {
+                                    let p = (j - k) / STEP;
+                                    acc[p][v] = s.fma(x, w[k], acc[p][v]);
+                                }
+                            }
+                        }
+                    }
+                }
+            } else {
+                for t in 0..self.taps {
+                    for v in 0..NV {
+                        let w = s.load(self.weights.add(t * self.weights_stride + c + v * LANES));
+                        for p in 0..P {
+                            let x = load_part(s, self.rows[t * PIXELS + p].add(c + v * LANES), lanes);
+                            acc[p][v] = s.fma(x, w, acc[p][v]);
+                        }
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The weight gradient of a depthwise convolution: vectors run across channels, a sum over pixels for each kernel element.
 //!
-//! Four vectors of channels are summed side by side, four chains that hide the latency of a multiply-add.
+//! Four vectors of channels are summed side by side, chains that hide the latency of a multiply-add, and so are the three
+//! taps of a kernel row, which share a load of `dy`.
 
 use super::forward;
 use super::phase::Phase;
@@ -10,7 +11,7 @@ use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
 use crate::segments::{Reduction, Segment, Segments};
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 
 /// Channels of a part.
 const BLOCK: usize = 4 * LANES;
@@ -90,71 +91,98 @@ impl Kernel for SegmentSum<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let taps = self.plan.phase.taps.len();
-        for tap in 0..=taps {
-            let mut c = 0;
-            // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has `taps + 1` blocks.
-            unsafe {
-                if S::WIDE && self.lanes == BLOCK {
-                    self.tap::<S, 4>(s, tap, 0, LANES);
-                    continue;
-                }
-                while c + LANES <= self.lanes {
-                    self.tap::<S, 1>(s, tap, c, LANES);
-                    c += LANES;
-                }
-                if c < self.lanes {
-                    self.tap::<S, 1>(s, tap, c, self.lanes - c);
-                }
+        let together = if self.plan.phase.three_columns() { 3 } else { 1 };
+        // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has `taps + 1` blocks.
+        unsafe {
+            for tap in (0..taps).step_by(together) {
+                if together == 3 { self.channels::<S, 3>(s, tap) } else { self.channels::<S, 1>(s, tap) }
             }
+            self.channels::<S, 1>(s, taps);
         }
     }
 }
 
 impl SegmentSum<'_> {
+    /// The sums of `TAPS` taps of a kernel row from `tap` on; behind the last tap comes the bias.
     #[inline(always)]
-    unsafe fn tap<S: Simd, const NV: usize>(&mut self, s: S, tap: usize, c: usize, lanes: usize) {
+    unsafe fn channels<S: Simd, const TAPS: usize>(&mut self, s: S, tap: usize) {
+        let mut c = 0;
+        // SAFETY: handed on from the caller.
+        unsafe {
+            if S::WIDE && self.lanes == BLOCK {
+                return self.taps::<S, TAPS, 4>(s, tap, 0, LANES);
+            }
+            while c < self.lanes {
+                self.taps::<S, TAPS, 1>(s, tap, c, LANES.min(self.lanes - c));
+                c += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn taps<S: Simd, const TAPS: usize, const NV: usize>(&mut self, s: S, tap: usize, c: usize, lanes: usize) {
         let plan = self.plan;
         let Segment { images, rows } = self.segment;
         let [stride_y, stride_x] = plan.shape.window.stride;
         let [height, width] = plan.shape.input;
         let bias = tap == plan.phase.taps.len();
         let [y, x] = if bias { [0, 0] } else { plan.phase.taps[tap].at };
-        let (mut rows_met, mut columns) = (rows.clone(), 0..plan.output[1]);
+        let mut rows_met = rows.clone();
+        // The columns that each tap meets, and those that all meet.
+        let mut columns: [_; TAPS] = std::array::from_fn(|_| 0..plan.output[1]);
         if !bias {
             rows_met = met(rows_met, stride_y, y, height);
-            columns = met(columns, stride_x, x, width);
+            for (k, columns) in columns.iter_mut().enumerate() {
+                *columns = met(columns.clone(), stride_x, x + k as isize, width);
+            }
         }
-        let mut acc = [s.zero(); NV];
+        let start = columns.iter().map(|columns| columns.start).max().unwrap_or(0);
+        let end = columns.iter().map(|columns| columns.end).min().unwrap_or(0).max(start);
+        let mut acc = [[s.zero(); NV]; TAPS];
         for image in images.clone() {
             for row in rows_met.clone() {
                 let dy_pixel = (image * plan.output[0] + row) * plan.output[1];
-                let x_row = (image * height + (row * stride_y).wrapping_add_signed(y)).wrapping_mul(width);
-                for column in columns.clone() {
-                    let dy =
-                        self.dy.data.as_ptr().wrapping_add((dy_pixel + column) * self.dy.stride + self.channel + c);
-                    let pixel = x_row.wrapping_add((column * stride_x).wrapping_add_signed(x));
-                    let from = self.x.data.as_ptr().wrapping_add(pixel.wrapping_mul(self.x.stride) + self.channel + c);
-                    for v in 0..NV {
-                        // SAFETY: both pixels exist; partial vectors read the channels that exist.
-                        unsafe {
-                            let at = v * LANES;
-                            let d = if lanes == LANES { s.load(dy.add(at)) } else { s.load_n(dy.add(at), lanes) };
-                            acc[v] = if bias {
-                                s.add(acc[v], d)
-                            } else {
-                                let x = from.wrapping_add(at);
-                                let x = if lanes == LANES { s.load(x) } else { s.load_n(x, lanes) };
-                                s.fma(x, d, acc[v])
-                            };
+                let dy = self.dy.data.as_ptr().wrapping_add(dy_pixel * self.dy.stride + self.channel + c);
+                let pixel = (image * height + (row * stride_y).wrapping_add_signed(y)).wrapping_mul(width);
+                let from = pixel.wrapping_add_signed(x).wrapping_mul(self.x.stride);
+                let from = self.x.data.as_ptr().wrapping_add(from).wrapping_add(self.channel + c);
+                for part in 0..3 {
+                    let (columns_here, inside) =
+                        [(0..start, false), (start..end, true), (end..plan.output[1], false)][part].clone();
+                    for column in columns_here {
+                        let dy = dy.wrapping_add(column * self.dy.stride);
+                        let x = from.wrapping_add(column.wrapping_mul(stride_x).wrapping_mul(self.x.stride));
+                        let mut d = [s.zero(); NV];
+                        for v in 0..NV {
+                            // SAFETY: the pixel exists; partial vectors read the channels that exist.
+                            d[v] = unsafe { load_part(s, dy.add(v * LANES), lanes) };
+                        }
+                        for k in 0..TAPS {
+                            if !inside && !columns[k].contains(&column) {
+                                continue;
+                            }
+                            for v in 0..NV {
+                                // SAFETY: as above: the tap meets the picture here.
+                                acc[k][v] = unsafe {
+                                    if bias {
+                                        s.add(acc[k][v], d[v])
+                                    } else {
+                                        let x = x.wrapping_add(k * self.x.stride + v * LANES);
+                                        s.fma(load_part(s, x, lanes), d[v], acc[k][v])
+                                    }
+                                };
+                            }
                         }
                     }
                 }
             }
         }
-        for v in 0..NV {
-            let out = &mut self.out[tap * BLOCK + c + v * LANES..][..LANES];
-            // SAFETY: sixteen values.
-            unsafe { s.store(out.as_mut_ptr(), acc[v]) };
+        for k in 0..TAPS {
+            for v in 0..NV {
+                let out = &mut self.out[(tap + k) * BLOCK + c + v * LANES..][..LANES];
+                // SAFETY: sixteen values.
+                unsafe { s.store(out.as_mut_ptr(), acc[k][v]) };
+            }
         }
     }
 }
