@@ -13,7 +13,7 @@ pub use reference::{batch_norm_backward_reference, batch_norm_reference};
 use crate::Cpu;
 use crate::elementwise::{Extent, View, ViewMut, ceiling_gradient, lanewise, map};
 use crate::reduce::{as_f64, f64_room};
-use statistics::{Moments, Sums, units};
+use statistics::{Moments, Relu, Sums, units};
 
 /// The operands of [`batch_norm`].
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ pub struct Running<'a> {
 
 /// Elements of workspace that [`batch_norm`] and [`batch_norm_backward`] need.
 pub fn workspace(extent: Extent) -> usize {
-    f64_room(2 * units(extent) * extent.channels) + 3 * extent.channels
+    f64_room(2 * units(extent) * extent.channels) + 5 * extent.channels
 }
 
 /// Forward in training. Writes y, and what backward needs: the batch's mean and 1/√(variance + eps) of each channel.
@@ -64,7 +64,7 @@ pub fn batch_norm(
     if extent.elements() == 0 {
         return;
     }
-    let (coefficients, slots) = workspace.split_at_mut(3 * channels);
+    let (coefficients, slots) = workspace.split_at_mut(5 * channels);
     let slots = as_f64(slots, 2 * units(extent) * channels);
     let (means, squares) = Moments { extent, x: input.x }.run(cpu, slots);
     let count = (extent.samples * extent.pixels) as f64;
@@ -73,10 +73,9 @@ pub fn batch_norm(
         let variance = squares[c] / count;
         mean[c] = means[c] as f32;
         inv_std[c] = (1.0 / (variance + input.eps).sqrt()) as f32;
-        let factor = f64::from(input.gamma[c]) * f64::from(inv_std[c]);
-        scale[c] = factor as f32;
-        shift[c] = (f64::from(input.beta[c]) - means[c] * factor) as f32;
     }
+    let (scale, shift) = (scale, &mut shift[..channels]);
+    linear([input.gamma, input.beta, mean, inv_std], [scale, shift]);
     if let Some(Running { momentum, mean, variance }) = running {
         let mix = |old: f32, new: f64| ((1.0 - momentum) * f64::from(old) + momentum * new) as f32;
         for c in 0..channels {
@@ -85,6 +84,15 @@ pub fn batch_norm(
         }
     }
     affine(cpu, extent, input.x, [scale, shift], input.residual, input.relu, y);
+}
+
+/// What forward computes of x: y = x·scale + shift. Backward finds the same y by it, and so ReLU's mask, without reading y.
+fn linear([gamma, beta, mean, inv_std]: [&[f32]; 4], [scale, shift]: [&mut [f32]; 2]) {
+    for c in 0..scale.len() {
+        let factor = f64::from(gamma[c]) * f64::from(inv_std[c]);
+        scale[c] = factor as f32;
+        shift[c] = (f64::from(beta[c]) - f64::from(mean[c]) * factor) as f32;
+    }
 }
 
 /// Scale and shift of each channel for inference, from γ, β, running mean and running variance.
@@ -139,8 +147,8 @@ pub struct BatchNormBackward<'a> {
     pub x: View<'a>,
     /// Gradient of the output.
     pub dy: View<'a>,
-    /// Forward's output and ReLU's ceiling where it followed: dy then passes ReLU's gradient first.
-    pub relu_output: Option<(View<'a>, f32)>,
+    /// β and ReLU's ceiling where it followed, without a residual: dy then passes ReLU's gradient first.
+    pub relu: Option<(&'a [f32], f32)>,
     /// Scale γ of each channel.
     pub gamma: &'a [f32],
     /// The batch's mean, as [`batch_norm`] wrote it.
@@ -158,16 +166,22 @@ pub fn batch_norm_backward(
     [dgamma, dbeta]: [&mut [f32]; 2],
     workspace: &mut [f32],
 ) {
-    let &BatchNormBackward { extent, x, dy, relu_output, gamma, mean, inv_std } = input;
+    let &BatchNormBackward { extent, x, dy, relu, gamma, mean, inv_std } = input;
     let channels = extent.channels;
     if extent.elements() == 0 {
         dgamma.fill(0.0);
         dbeta.fill(0.0);
         return;
     }
-    let (coefficients, slots) = workspace.split_at_mut(3 * channels);
+    let (coefficients, slots) = workspace.split_at_mut(5 * channels);
     let slots = as_f64(slots, 2 * units(extent) * channels);
-    let (sums, products) = Sums { extent, x, dy, relu_output, mean }.run(cpu, slots);
+    let (forward, coefficients) = coefficients.split_at_mut(2 * channels);
+    let (scale, shift) = forward.split_at_mut(channels);
+    if let Some((beta, _)) = relu {
+        linear([gamma, beta, mean, inv_std], [scale, shift]);
+    }
+    let relu = relu.map(|(_, ceiling)| Relu { scale, shift, ceiling });
+    let (sums, products) = Sums { extent, x, dy, relu, mean }.run(cpu, slots);
     let count = (extent.samples * extent.pixels) as f64;
     let (a, rest) = coefficients.split_at_mut(channels);
     let (b, c) = rest.split_at_mut(channels);
@@ -182,9 +196,12 @@ pub fn batch_norm_backward(
         c[i] = (-factor * sums[i] / count - slope * mean) as f32;
     }
     let [a, b, c] = [&*a, b, c].map(|x| Some(View::per_channel(x)));
-    match relu_output {
+    match relu {
         None => map(cpu, extent, Backward, [Some(dy), Some(x), a, b, c], dx),
-        Some((y, ceiling)) => map(cpu, extent, ReluBackward(ceiling), [Some(dy), Some(x), a, b, c, Some(y)], dx),
+        Some(Relu { scale, shift, ceiling }) => {
+            let [scale, shift] = [scale, shift].map(|x| Some(View::per_channel(x)));
+            map(cpu, extent, ReluBackward(ceiling), [Some(dy), Some(x), a, b, c, scale, shift], dx);
+        }
     }
 }
 
@@ -193,6 +210,6 @@ struct Backward;
 lanewise!(Backward, 5, |_this, s, [dy, x, a, b, c]| s.fma(dy, a, s.fma(x, b, c)));
 #[derive(Clone, Copy)]
 struct ReluBackward(f32);
-lanewise!(ReluBackward, 6, |this, s, [dy, x, a, b, c, y]| {
-    s.fma(ceiling_gradient(s, y, this.0, dy), a, s.fma(x, b, c))
+lanewise!(ReluBackward, 7, |this, s, [dy, x, a, b, c, scale, shift]| {
+    s.fma(ceiling_gradient(s, s.fma(x, scale, shift), this.0, dy), a, s.fma(x, b, c))
 });

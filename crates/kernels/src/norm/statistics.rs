@@ -190,16 +190,18 @@ impl<S: Simd> Term<1, S> for Distances<S> {
 struct Products<S: Simd, const RELU: bool> {
     dy: Lanes,
     x: Lanes,
-    y: Lanes,
+    scale: S::V,
+    shift: S::V,
     ceiling: f32,
     mean: S::V,
 }
 impl<S: Simd, const RELU: bool> Term<2, S> for Products<S, RELU> {
     #[inline(always)]
     fn add(&self, s: S, p: usize, [sum, products]: [S::V; 2]) -> [S::V; 2] {
-        let dy = self.dy.load(s, p);
-        let dy = if RELU { ceiling_gradient(s, self.y.load(s, p), self.ceiling, dy) } else { dy };
-        [s.add(sum, dy), s.fma(dy, s.sub(self.x.load(s, p), self.mean), products)]
+        let (dy, x) = (self.dy.load(s, p), self.x.load(s, p));
+        let y = s.fma(x, self.scale, self.shift);
+        let dy = if RELU { ceiling_gradient(s, y, self.ceiling, dy) } else { dy };
+        [s.add(sum, dy), s.fma(dy, s.sub(x, self.mean), products)]
     }
 }
 
@@ -253,8 +255,16 @@ pub(super) struct Sums<'a> {
     pub extent: Extent,
     pub x: View<'a>,
     pub dy: View<'a>,
-    pub relu_output: Option<(View<'a>, f32)>,
+    pub relu: Option<Relu<'a>>,
     pub mean: &'a [f32],
+}
+
+/// ReLU, or one with a ceiling, of x·scale + shift.
+#[derive(Clone, Copy)]
+pub(super) struct Relu<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub ceiling: f32,
 }
 
 impl Sums<'_> {
@@ -264,9 +274,18 @@ impl Sums<'_> {
         assert_eq!(self.mean.len(), extent.channels, "a mean a channel");
         let (x, dy) = (self.x.checked(extent), self.dy.checked(extent));
         let mean = self.mean;
-        match self.relu_output.map(|(y, ceiling)| (y.checked(extent), ceiling)) {
-            None => run_units(cpu, &SumsOf::<false> { extent, x, dy, y: x, ceiling: 0.0, mean }, slots),
-            Some((y, ceiling)) => run_units(cpu, &SumsOf::<true> { extent, x, dy, y, ceiling, mean }, slots),
+        match self.relu {
+            None => {
+                let relu = Relu { scale: mean, shift: mean, ceiling: 0.0 };
+                run_units(cpu, &SumsOf::<false> { extent, x, dy, relu, mean }, slots)
+            }
+            Some(relu) => {
+                assert!(
+                    relu.scale.len() == extent.channels && relu.shift.len() == extent.channels,
+                    "a scale a channel"
+                );
+                run_units(cpu, &SumsOf::<true> { extent, x, dy, relu, mean }, slots)
+            }
         }
     }
 }
@@ -275,8 +294,7 @@ struct SumsOf<'a, const RELU: bool> {
     extent: Extent,
     x: (*const f32, [usize; 2]),
     dy: (*const f32, [usize; 2]),
-    y: (*const f32, [usize; 2]),
-    ceiling: f32,
+    relu: Relu<'a>,
     mean: &'a [f32],
 }
 // SAFETY: read only.
@@ -290,10 +308,16 @@ impl<const RELU: bool> Pair for SumsOf<'_, RELU> {
     fn chunk<S: Simd>(&self, s: S, sample: usize, pixels: Range<usize>, c: usize, n: usize) -> [S::V; 2] {
         let dy = Lanes::of(self.dy, sample, pixels.start, c, n);
         let x = Lanes::of(self.x, sample, pixels.start, c, n);
-        let y = Lanes::of(self.y, sample, pixels.start, c, n);
+        let Relu { scale, shift, ceiling } = self.relu;
         // SAFETY: n channels are left at c.
-        let mean = unsafe { load_part(s, self.mean.as_ptr().add(c), n) };
-        chains(s, pixels.len(), &Products::<S, RELU> { dy, x, y, ceiling: self.ceiling, mean })
+        let [mean, scale, shift] = unsafe {
+            [
+                load_part(s, self.mean.as_ptr().add(c), n),
+                load_part(s, scale.as_ptr().add(c), n),
+                load_part(s, shift.as_ptr().add(c), n),
+            ]
+        };
+        chains(s, pixels.len(), &Products::<S, RELU> { dy, x, scale, shift, ceiling, mean })
     }
     #[inline(always)]
     fn join([a1, a2]: [&mut [f64]; 2], [b1, b2]: [&[f64]; 2], _: [f64; 2]) {

@@ -157,7 +157,7 @@ pub enum Op {
         /// What follows; set by fusion, to ReLU or ReLU6.
         activation: Option<Activation>,
     },
-    /// `(dy, x, scale, mean, 1/√(variance + eps), y if an activation followed) → dx, dscale, dshift`
+    /// `(dy, x, scale, mean, 1/√(variance + eps), shift if an activation followed) → dx, dscale, dshift`
     BatchNormBackward {
         /// Whose gradient dy passes first; set by fusion.
         activation: Option<Activation>,

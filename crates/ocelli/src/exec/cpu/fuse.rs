@@ -31,7 +31,7 @@ pub fn fuse(graph: &Graph) -> Graph {
             maker[node.outputs[0].index()] = Some(at + 1);
             continue;
         }
-        let merged = before.and_then(|at| Some((at, merge(&fused.nodes[at], node)?)));
+        let merged = before.and_then(|at| Some((at, merge(&fused, &fused.nodes[at], node)?)));
         let at = match merged {
             Some((at, node)) => {
                 fused.nodes[at] = node;
@@ -51,7 +51,7 @@ pub fn fuse(graph: &Graph) -> Graph {
 }
 
 /// One node in place of two, where a kernel exists for it.
-fn merge(first: &Node, second: &Node) -> Option<Node> {
+fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
     let (op, inputs) = match (&first.op, &second.op) {
         (&Op::Conv { window, groups, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             (Op::Conv { window, groups, activation: Some(activation) }, first.inputs.clone())
@@ -75,7 +75,12 @@ fn merge(first: &Node, second: &Node) -> Option<Node> {
             return Some(Node { op, inputs: first.inputs.clone(), outputs, layer: first.layer });
         }
         (&Op::ActivateBackward(activation), Op::BatchNormBackward { activation: None }) if in_epilogue(activation) => {
-            let inputs = [&first.inputs[..1], &second.inputs[1..], &first.inputs[1..]].concat();
+            // From x and the shift, forward's output is computed again, which is faster than reading it.
+            let forward = |node: &&Node| {
+                matches!(node.op, Op::BatchNorm { activation: Some(_), .. }) && node.outputs[0] == first.inputs[1]
+            };
+            let shift = graph.nodes.iter().find(forward)?.inputs[2];
+            let inputs = [&first.inputs[..1], &second.inputs[1..], &[shift]].concat();
             let op = Op::BatchNormBackward { activation: Some(activation) };
             return Some(Node { op, inputs, outputs: second.outputs.clone(), layer: second.layer });
         }

@@ -36,7 +36,7 @@ impl Lower<'_, '_> {
         self.step("batch norm", &reads, &writes, Box::new(body))
     }
 
-    /// `(dy, x, scale, mean, 1/√(variance + eps), y if an activation followed) → dx, dscale, dshift`
+    /// `(dy, x, scale, mean, 1/√(variance + eps), shift if an activation followed) → dx, dscale, dshift`
     pub fn batch_norm_backward(&mut self, activation: Option<Activation>) -> Result<()> {
         let relu = ceiling(activation)?;
         let per = self.layout(1);
@@ -48,7 +48,7 @@ impl Lower<'_, '_> {
                 extent: per.extent(run.n),
                 x: View::dense(io.read(1)),
                 dy: View::dense(io.read(0)),
-                relu_output: relu.map(|ceiling| (View::dense(io.read(5)), ceiling)),
+                relu: relu.map(|ceiling| (io.read(5), ceiling)),
                 gamma: io.read(2),
                 mean: io.read(3),
                 inv_std: io.read(4),
@@ -106,7 +106,7 @@ impl Lower<'_, '_> {
                 factor[c] = gamma[c] * inverse[c];
             }
             let x = View::dense(io.read(1));
-            let input = BatchNormBackward { extent, x, dy, relu_output: None, gamma, mean, inv_std: inverse };
+            let input = BatchNormBackward { extent, x, dy, relu: None, gamma, mean, inv_std: inverse };
             let sums = [io.write(1), io.write(2)];
             norm::batch_norm_backward(run.cpu, &input, ViewMut::dense(dx), sums, space);
             norm::affine(run.cpu, extent, dy, [factor, zero], None, None, ViewMut::dense(dx));
