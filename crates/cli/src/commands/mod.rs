@@ -5,6 +5,7 @@ mod colours;
 mod conv;
 mod data;
 mod explain;
+mod lr_find;
 mod predict;
 mod runs;
 mod summary;
@@ -28,6 +29,7 @@ pub enum Command {
     Conv(conv::Conv),
     Explain(explain::Explain),
     Bench(bench::Bench),
+    LrFind(Box<lr_find::LrFind>),
     Data(data::Data),
     Runs(runs::Runs),
 }
@@ -43,6 +45,7 @@ pub fn run(Arguments { command, globals }: Arguments) -> Result<ExitCode> {
         Some(Command::Explain(explain)) => explain.run(&globals),
         Some(Command::Runs(runs)) => runs.run(&globals),
         Some(Command::Bench(bench)) => bench.run(&globals),
+        Some(Command::LrFind(find)) => find.run(&globals),
         Some(Command::Data(data)) => data.run(&globals),
         None => {
             text::print(&welcome());

@@ -50,7 +50,7 @@ pub struct Train {
 
 /// Settings as flags: each has the key of the same name in args.toml.
 #[derive(Args, Serialize)]
-struct Flags {
+pub struct Flags {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     net: Option<String>,
@@ -246,14 +246,21 @@ fn is_off(flag: &bool) -> bool {
     !flag
 }
 
+impl Flags {
+    /// The settings that the flags give, by the keys of args.toml.
+    pub fn table(&mut self, net: Option<String>, globals: &Globals) -> Result<toml::Table> {
+        self.net = net;
+        self.seed = globals.seed;
+        self.exact = globals.exact;
+        self.shuffle = self.no_shuffle.then_some(false);
+        toml::Table::try_from(&*self).map_err(|error| Error::usage(error.to_string()))
+    }
+}
+
 impl Train {
     /// Trains, and reports how good the result is.
     pub fn run(mut self, globals: &Globals) -> Result<ExitCode> {
-        self.flags.net = self.net.take();
-        self.flags.seed = globals.seed;
-        self.flags.exact = globals.exact;
-        self.flags.shuffle = self.flags.no_shuffle.then_some(false);
-        let flags = toml::Table::try_from(&self.flags).map_err(|error| Error::usage(error.to_string()))?;
+        let flags = self.flags.table(self.net.take(), globals)?;
         let interrupts = Interrupts::catch()?;
         let mut progress = Progress::new(globals.quiet);
         let audience = Audience { listeners: vec![&mut progress], interrupt: &interrupts.flag };
@@ -266,7 +273,7 @@ impl Train {
         };
         let outcome = match &self.resume {
             Some(run) => train::resume(run, flags, &place, audience),
-            None => train::train(&self.settings(flags)?, &place, audience),
+            None => train::train(&settings(self.config.as_deref(), flags)?, &place, audience),
         };
         progress.clear();
         // Nothing is left to be saved.
@@ -283,28 +290,28 @@ impl Train {
         }
         report_outcome(&outcome, globals)
     }
+}
 
-    /// Flags over the file of --config over the defaults. Without a net, data and a way to train them: the first recipe.
-    fn settings(&self, flags: toml::Table) -> Result<Settings> {
-        let mut layers = Vec::new();
-        // The rate and the schedule of a recipe are made for its optimiser, so one of these flags means: the defaults.
-        let own_way = ["net", "data", "optimizer", "schedule", "lr"].iter().any(|key| flags.contains_key(*key));
-        if self.config.is_none() && !own_way {
-            let recipe = toml::from_str(FIRST_RECIPE).map_err(|error| Error::new(format!("{FIRST}: {error}")))?;
-            layers.push((FIRST.to_owned(), recipe));
-        }
-        if let Some(config) = &self.config {
-            layers.push((config.to_string_lossy().into_owned(), Settings::read_layer(config)?));
-        }
-        layers.push(("the command line".to_owned(), flags));
-        let names_net = layers.iter().any(|(_, table)| table.contains_key("net"));
-        let mut settings = Settings::merge(layers.iter().map(|(place, table)| (place.as_str(), table.clone())))?;
-        let small_and_grey = ["mnist-10k", "mnist", "fashion-mnist"].contains(&settings.data.as_str());
-        if !names_net && !small_and_grey {
-            settings.net = "small-colour".to_owned();
-        }
-        Ok(settings)
+/// Flags over the file of --config over the defaults. Without a net, data and a way to train them: the first recipe.
+pub fn settings(config: Option<&Path>, flags: toml::Table) -> Result<Settings> {
+    let mut layers = Vec::new();
+    // The rate and the schedule of a recipe are made for its optimiser, so one of these flags means: the defaults.
+    let own_way = ["net", "data", "optimizer", "schedule", "lr"].iter().any(|key| flags.contains_key(*key));
+    if config.is_none() && !own_way {
+        let recipe = toml::from_str(FIRST_RECIPE).map_err(|error| Error::new(format!("{FIRST}: {error}")))?;
+        layers.push((FIRST.to_owned(), recipe));
     }
+    if let Some(config) = config {
+        layers.push((config.to_string_lossy().into_owned(), Settings::read_layer(config)?));
+    }
+    layers.push(("the command line".to_owned(), flags));
+    let names_net = layers.iter().any(|(_, table)| table.contains_key("net"));
+    let mut settings = Settings::merge(layers.iter().map(|(place, table)| (place.as_str(), table.clone())))?;
+    let small_and_grey = ["mnist-10k", "mnist", "fashion-mnist"].contains(&settings.data.as_str());
+    if !names_net && !small_and_grey {
+        settings.net = "small-colour".to_owned();
+    }
+    Ok(settings)
 }
 
 /// What Ctrl-C does: it sets a flag, and ends the program if that is set already.

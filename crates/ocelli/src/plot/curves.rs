@@ -44,11 +44,11 @@ pub fn read_history(path: &Path) -> Result<History> {
 }
 
 /// The plot area of a panel and the space around it, in pixels.
-const PLOT: (i64, i64) = (480, 300);
-const LEFT: i64 = 70;
-const TOP: i64 = 44;
-const RIGHT: i64 = 24;
-const BOTTOM: i64 = 56;
+pub(super) const PLOT: (i64, i64) = (480, 300);
+pub(super) const LEFT: i64 = 70;
+pub(super) const TOP: i64 = 44;
+pub(super) const RIGHT: i64 = 24;
+pub(super) const BOTTOM: i64 = 56;
 
 /// Draws the curves: loss, and beside it accuracy where there is one.
 pub fn curves(history: &History) -> Canvas {
@@ -102,7 +102,7 @@ fn panel(canvas: &mut Canvas, left: i64, title: &str, epochs: &[f64], lines: [&[
 }
 
 /// A line through points, with a dot on each if they are few; points that are not numbers leave a gap.
-fn line(canvas: &mut Canvas, points: &[(f64, f64)], color: Color) {
+pub(super) fn line(canvas: &mut Canvas, points: &[(f64, f64)], color: Color) {
     let good = |point: &(f64, f64)| point.1.is_finite();
     for pair in points.windows(2).filter(|pair| pair.iter().all(good)) {
         canvas.line(pair[0], pair[1], 2.0, color);
@@ -113,32 +113,32 @@ fn line(canvas: &mut Canvas, points: &[(f64, f64)], color: Color) {
 }
 
 /// A linear axis from `low` to `high` over `pixels`, with a tick every `step`.
-struct Axis {
-    low: f64,
-    high: f64,
-    pixels: i64,
-    step: f64,
+pub(super) struct Axis {
+    pub low: f64,
+    pub high: f64,
+    pub pixels: i64,
+    pub step: f64,
 }
 
 impl Axis {
     /// An axis whose ends are ticks around `low` and `high`.
-    fn new(low: f64, high: f64, pixels: i64) -> Axis {
+    pub fn new(low: f64, high: f64, pixels: i64) -> Axis {
         // Equal values still need an axis of some length.
         let span = (high - low).max(high.abs() * 1e-3).max(1e-6);
         let step = nice(span / 5.0);
         Axis { low: (low / step).floor() * step, high: ((low + span) / step).ceil() * step, pixels, step }
     }
-    fn place(&self, value: f64) -> f64 {
+    pub fn place(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low) * self.pixels as f64
     }
-    fn ticks(&self) -> impl Iterator<Item = f64> {
+    pub fn ticks(&self) -> impl Iterator<Item = f64> {
         // Multiples of the step; an end that is one but for rounding counts.
         let first = (self.low / self.step - 1e-6).ceil();
         let count = (self.high / self.step + 1e-6).floor() - first;
         (0..=(count.max(0.0) as usize).min(100)).map(move |i| (first + i as f64) * self.step)
     }
     /// As many decimals as the step has.
-    fn label(&self, tick: f64) -> String {
+    pub fn label(&self, tick: f64) -> String {
         let decimals = (-self.step.log10().floor()).clamp(0.0, 8.0) as usize;
         // Not "-0".
         format!("{:.decimals$}", if tick.abs() < self.step * 1e-6 { 0.0 } else { tick })

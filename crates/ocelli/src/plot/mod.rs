@@ -4,11 +4,13 @@ mod canvas;
 mod confusion;
 mod curves;
 mod ilsvrc;
+mod lr_curve;
 
 pub use canvas::{Canvas, Color, Text, text_width};
 pub use confusion::confusion;
 pub use curves::{History, curves, read_history};
 pub use ilsvrc::{ILSVRC_CSV, IlsvrcResult, ilsvrc, ilsvrc_results};
+pub use lr_curve::{RateAndLoss, lr_curve};
 
 /// The background of pictures with text.
 pub const PAPER: Color = [255, 255, 255];
