@@ -366,8 +366,19 @@ impl Block<'_> {
                 }
                 at.advance(phase);
             }
+            // Pointwise with few panels, memory is the limit, and each pixel a stream too short to be foreseen.
+            let ask_ahead = phase.taps.len() == 1 && self.panels.len() <= 2;
             for p in self.panels.clone() {
                 for i in 0..tiles {
+                    if ask_ahead && p == self.panels.start {
+                        for pixel in (i + 1) * mr..((i + 2) * mr).min(self.pixels.len()) {
+                            // SAFETY: the table was filled for these pixels just now.
+                            let next = unsafe { rows[pixel / mr * MOST_PIXELS + pixel % mr].assume_init() };
+                            for q in (0..plan.depth).step_by(LANES) {
+                                s.prefetch(next.wrapping_add(q));
+                            }
+                        }
+                    }
                     let mr = mr.min(self.pixels.len() - i * mr);
                     let rows = rows.as_ptr().wrapping_add(i * addresses.len() * MOST_PIXELS).cast();
                     let targets = targets.as_ptr().wrapping_add(i * MOST_PIXELS).cast();
