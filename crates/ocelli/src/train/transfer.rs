@@ -66,9 +66,9 @@ fn scale(net: &mut Resolved, entry: &str) -> Result<()> {
     let Some((pattern, factor)) = parts.filter(|(_, factor)| factor.is_finite() && *factor > 0.0) else {
         return Err(Error::usage(format!("lr_scale '{entry}' cannot be")).advice(advice));
     };
-    let mut meant = net.layers.iter_mut().flat_map(|layer| &mut layer.parameters).filter(|p| p.trainable).peekable();
+    let trained = net.layers.iter_mut().flat_map(|layer| &mut layer.parameters).filter(|p| p.trainable);
     let mut found = false;
-    while let Some(parameter) = meant.next() {
+    for parameter in trained {
         if matches(pattern, &parameter.name) {
             parameter.lr *= factor;
             found = true;
