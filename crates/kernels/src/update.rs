@@ -1,9 +1,9 @@
 //! Optimiser updates, each one pass over parameter, gradient and state, by PyTorch's formulas; the norm of gradients.
 
-use crate::Cpu;
 use crate::pool::Shares;
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::{Cpu, Isa};
 
 /// Elements of a task: 64 KB of each array, and the group in which squares are summed.
 const CHUNK: usize = 16_384;
@@ -49,6 +49,69 @@ pub enum Rule {
         /// Added under the roots.
         eps: f32,
     },
+}
+
+impl Rule {
+    /// Arrays of state that it keeps.
+    fn states(self) -> usize {
+        match self {
+            Rule::Sgd { momentum: 0.0, .. } => 0,
+            Rule::Sgd { .. } => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Parameters and what an update of them needs; `a` and `b` are the optimiser's state (velocity; mean and mean of squares;
+/// mean of squares and of squared updates), empty where the rule has none.
+pub struct Updated<'a> {
+    /// How to update.
+    pub rule: Rule,
+    /// With what rate and decay.
+    pub step: Step,
+    /// The parameters.
+    pub w: &'a mut [f32],
+    /// First state.
+    pub a: &'a mut [f32],
+    /// Second state.
+    pub b: &'a mut [f32],
+}
+
+impl<'a> Updated<'a> {
+    /// For tasks that update different ranges.
+    ///
+    /// # Panics
+    /// A state has another length than the parameters.
+    pub(crate) fn shared(self) -> SharedUpdate {
+        let (n, states) = (self.w.len(), self.rule.states());
+        assert!((states < 1 || self.a.len() == n) && (states < 2 || self.b.len() == n), "state for each parameter");
+        let Updated { rule, step, w, a, b } = self;
+        SharedUpdate { rule, step, w: Shares::new(w), a: Shares::new(a), b: Shares::new(b) }
+    }
+}
+
+/// Parameters of which every task updates a range of its own.
+pub(crate) struct SharedUpdate {
+    rule: Rule,
+    step: Step,
+    w: Shares<f32>,
+    a: Shares<f32>,
+    b: Shares<f32>,
+}
+
+impl SharedUpdate {
+    /// Updates the parameters from `start` on by as many gradients as `g` has.
+    ///
+    /// # Safety
+    /// They exist, and no other task has them.
+    pub unsafe fn range(&self, isa: Isa, start: usize, g: &[f32]) {
+        let held = |state: usize| if state < self.rule.states() { (start, g.len()) } else { (0, 0) };
+        // SAFETY: as the caller vouches; the states have the parameters' length.
+        let (w, a, b) = unsafe {
+            (self.w.part(start, g.len()), self.a.part(held(0).0, held(0).1), self.b.part(held(1).0, held(1).1))
+        };
+        dispatch(isa, Chunk { rule: self.rule, step: self.step, w, g, a, b });
+    }
 }
 
 /// Reference of [`update`].
@@ -105,28 +168,18 @@ fn corrections(beta1: f32, beta2: f32, count: u64) -> [f64; 2] {
     [1.0 / (1.0 - power(beta1)), 1.0 / (1.0 - power(beta2)).sqrt()]
 }
 
-/// Updates parameters `w` by gradients `g`; `a` and `b` are the optimiser's state (velocity; mean and mean of squares;
-/// mean of squares and of squared updates), empty where the rule has none.
+/// Updates parameters by gradients `g`.
 ///
 /// # Panics
 /// The slices' lengths differ.
-pub fn update(cpu: &Cpu, rule: Rule, step: Step, w: &mut [f32], g: &[f32], a: &mut [f32], b: &mut [f32]) {
-    let states = match rule {
-        Rule::Sgd { momentum: 0.0, .. } => 0,
-        Rule::Sgd { .. } => 1,
-        _ => 2,
-    };
-    let n = w.len();
+pub fn update(cpu: &Cpu, updated: Updated, g: &[f32]) {
+    let n = updated.w.len();
     assert_eq!(g.len(), n, "a gradient for each parameter");
-    assert!((states < 1 || a.len() == n) && (states < 2 || b.len() == n), "state for each parameter");
-    let (w, a, b) = (Shares::new(w), Shares::new(a), Shares::new(b));
+    let shared = updated.shared();
     cpu.pool().run(n.div_ceil(CHUNK), &|task| {
         let start = task * CHUNK;
-        let len = CHUNK.min(n - start);
-        let held = |state: usize| if state < states { (start, len) } else { (0, 0) };
         // SAFETY: every task has its own range of each array.
-        let (w, a, b) = unsafe { (w.part(start, len), a.part(held(0).0, held(0).1), b.part(held(1).0, held(1).1)) };
-        dispatch(cpu.isa(), Chunk { rule, step, w, g: &g[start..start + len], a, b });
+        unsafe { shared.range(cpu.isa(), start, &g[start..n.min(start + CHUNK)]) };
     });
 }
 
@@ -232,7 +285,6 @@ pub fn square_sum(cpu: &Cpu, x: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
 
     const RULES: [Rule; 6] = [
         Rule::Sgd { momentum: 0.0, nesterov: false },
@@ -261,7 +313,7 @@ mod tests {
                         for count in 0..3 {
                             let step = Step { lr: 0.05, decay: 0.01, scale: 0.5, count };
                             let g = numbers(n, 7 + count as usize);
-                            update(&cpu, rule, step, &mut w, &g, &mut a, &mut b);
+                            update(&cpu, Updated { rule, step, w: &mut w, a: &mut a, b: &mut b }, &g);
                             let g: Vec<f64> = g.iter().map(|&x| x.into()).collect();
                             update_reference(rule, step, &mut expect, &g, &mut ea, &mut eb);
                         }
@@ -283,7 +335,7 @@ mod tests {
         let cpu = Cpu::new(1).unwrap();
         let (mut w, mut v) = (vec![1.0], vec![0.0]);
         let step = Step { lr: 0.1, decay: 0.0, scale: 1.0, count: 0 };
-        update(&cpu, RULES[1], step, &mut w, &[2.0], &mut v, &mut []);
+        update(&cpu, Updated { rule: RULES[1], step, w: &mut w, a: &mut v, b: &mut [] }, &[2.0]);
         assert_eq!((w[0], v[0]), (0.8, 2.0));
     }
 

@@ -289,6 +289,28 @@ fn weights_are_the_same_bits_for_any_number_of_threads() {
 }
 
 #[test]
+fn an_update_within_a_linear_layers_gradient_has_the_bits_of_one_after_it() {
+    let net = resolved(
+        r#"{ type = "conv", filters = 5, kernel = 3 },
+           { type = "linear", units = 60 },
+           { type = "relu" },
+           { type = "linear", units = "classes", bias = false },"#,
+    );
+    let optimizers =
+        [Optimizer::sgd(0.0), Optimizer::sgd(0.9), Optimizer::adam(), Optimizer::adamw(), Optimizer::adadelta()];
+    for optimizer in optimizers {
+        // To be clipped, however far from the limit, all gradients wait for their norm: nothing is joined.
+        let apart = train_net(&net, &Device::cpu(2), optimizer, Some(1e30));
+        for threads in [1, 3] {
+            assert!(
+                train_net(&net, &Device::cpu(threads), optimizer, None) == apart,
+                "{optimizer:?}, {threads} threads"
+            );
+        }
+    }
+}
+
+#[test]
 fn evaluation_does_not_depend_on_the_batch_size() {
     for net in [EVERYTHING, WIDE] {
         let net = resolved(net);

@@ -7,7 +7,7 @@ use ocelli::exec::{Device, gradients};
 use ocelli::net::{Net, Resolved, Role};
 use ocelli::{Tensor, Tensors};
 use ocelli_kernels::loss::{CrossEntropy, Row, cross_entropy, mean_squared};
-use ocelli_kernels::update::{Rule, Step, update};
+use ocelli_kernels::update::{Rule, Step, Updated, update};
 use ocelli_kernels::{Cpu, Isa};
 
 fn net(golden: &Golden) -> Resolved {
@@ -62,7 +62,8 @@ fn optimisers_take_the_steps_of_pytorch() {
             for t in 0..steps {
                 let row = t * size..(t + 1) * size;
                 let step = Step { lr: n("lr"), decay: n("weight_decay"), scale: 1.0, count: t as u64 };
-                update(&cpu, rule, step, &mut w, &gradients.data[row.clone()], &mut a, &mut b);
+                let updated = Updated { rule, step, w: &mut w, a: &mut a, b: &mut b };
+                update(&cpu, updated, &gradients.data[row.clone()]);
                 let off = deviation(&w, &right.data[row]);
                 assert!(off < 1e-6, "{} with {isa}, step {t}: {off:e}", golden.name);
             }

@@ -13,7 +13,7 @@ mod weight;
 
 pub use data::data_gradient;
 pub use forward::forward;
-pub use weight::weight_gradient;
+pub use weight::{update_scratch, update_weights, weight_gradient};
 
 /// A linear layer's sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conv::Activation;
 use crate::random::Random;
+use crate::update::{Rule, Step, Updated, update};
 use crate::{Cpu, Isa};
 use proptest::prelude::*;
 
@@ -41,6 +42,17 @@ fn check(n: usize, inputs: usize, outputs: usize) {
             within_bound("dx", outputs, &dx, &reference::data_gradient(n, inputs, &dx_, &ww), &sizes);
             let (mut dw, mut db) = (vec![f32::NAN; outputs * inputs], vec![f32::NAN; outputs]);
             weight_gradient(&cpu, &shape, n, &x, &dy, &mut dw, Some(&mut db));
+            let (rule, step) =
+                (Rule::Sgd { momentum: 0.9, nesterov: false }, Step { lr: 0.1, decay: 0.01, scale: 1.0, count: 3 });
+            let [mut apart, mut joined] = [(); 2].map(|()| [w.clone(), noise(w.len(), 5), vec![f32::NAN; outputs]]);
+            let [weights, velocity, _] = &mut apart;
+            update(&cpu, Updated { rule, step, w: weights, a: velocity, b: &mut [] }, &dw);
+            let [weights, velocity, bias] = &mut joined;
+            let mut scratch = vec![f32::NAN; update_scratch(threads)];
+            let updated = Updated { rule, step, w: weights, a: velocity, b: &mut [] };
+            update_weights(&cpu, &shape, n, &x, &dy, updated, Some(bias), &mut scratch);
+            apart[2].clone_from(&db);
+            assert!(apart == joined, "{isa:?}: the update within the gradient has other bits");
             let sizes = reference::weight_gradient(n, &abs(&x), &abs(&dy));
             within_bound("dw", n, &dw, &reference::weight_gradient(n, &wx, &dx_), &sizes);
             let sizes = reference::bias_gradient(n, &abs(&dy));

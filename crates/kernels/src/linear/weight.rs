@@ -1,7 +1,8 @@
 //! The gradients with respect to weights and bias: dW = dyᵀ·x, vectors along the inputs.
 //!
 //! A tile of 12 units by 2 vectors stays in registers while a chain runs over 16 rows of the batch (AVX2: 6 by 1); groups
-//! of 16 rows are joined by the fixed tree of [`crate::tree`]. dW is written once.
+//! of 16 rows are joined by the fixed tree of [`crate::tree`]. dW is written once; or never, where the update follows at
+//! once: then a task's part of it stays in the second-level cache.
 
 use std::mem::MaybeUninit;
 
@@ -10,6 +11,7 @@ use crate::Cpu;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::tree::Tree;
+use crate::update::Updated;
 
 /// Rows of a group: what one chain sums.
 const GROUP: usize = 16;
@@ -35,21 +37,71 @@ pub fn weight_gradient(
     db: Option<&mut [f32]>,
 ) {
     shape.check(n, x.len(), dw.len(), dy.len());
-    let (across, down) = (shape.inputs.div_ceil(INPUTS), shape.outputs.div_ceil(UNITS));
+    let (across, tasks) = tasks(shape);
     let dw = Shares::new(dw);
-    cpu.pool().run(across * down, &|task| {
-        let (i, o) = (task % across * INPUTS, task / across * UNITS);
-        let inputs = i..shape.inputs.min(i + INPUTS);
-        let units = o..shape.outputs.min(o + UNITS);
-        dispatch(cpu.isa(), Block { row: shape.inputs, outputs: shape.outputs, n, x, dy, dw: &dw, inputs, units });
+    cpu.pool().run(tasks, &|task| {
+        let block = Block::new(shape, n, x, dy, [task % across, task / across]);
+        // SAFETY: every task writes units and inputs of its own, which exist.
+        let out = unsafe { dw.pointer().add(block.units.start * shape.inputs + block.inputs.start) };
+        dispatch(cpu.isa(), Block { out, out_row: shape.inputs, ..block });
     });
-    if let Some(db) = db {
-        // The same sums with an x of ones: `[outputs, 1]`.
-        assert!(db.len() >= shape.outputs, "a bias gradient for each unit");
-        let db = Shares::new(db);
-        let units = 0..shape.outputs;
-        dispatch(cpu.isa(), Bias { outputs: shape.outputs, n, dy, db: &db, units });
-    }
+    bias_gradient(cpu, shape, n, dy, db);
+}
+
+/// Values of scratch memory that [`update_weights`] needs.
+pub const fn update_scratch(threads: usize) -> usize {
+    threads * UNITS * SCRATCH_ROW
+}
+
+/// A row of a task's part of dW. Not a power of two, which would map a tile's rows to one set of the first-level cache.
+const SCRATCH_ROW: usize = INPUTS + LANES;
+
+/// [`weight_gradient`] and the update of the weights by it, to the same bits, in one: dW itself is never written. `scratch`:
+/// [`update_scratch`] values.
+///
+/// # Panics
+/// A slice is too short: a defect of the plan.
+#[allow(clippy::too_many_arguments)]
+pub fn update_weights(
+    cpu: &Cpu,
+    shape: &LinearShape,
+    n: usize,
+    x: &[f32],
+    dy: &[f32],
+    weights: Updated,
+    db: Option<&mut [f32]>,
+    scratch: &mut [f32],
+) {
+    shape.check(n, x.len(), weights.w.len(), dy.len());
+    assert!(scratch.len() >= update_scratch(cpu.pool().threads()), "scratch: {} values", scratch.len());
+    let (across, tasks) = tasks(shape);
+    let (weights, scratch) = (weights.shared(), Shares::new(scratch));
+    cpu.pool().run_on(tasks, &|task, thread| {
+        let block = Block::new(shape, n, x, dy, [task % across, task / across]);
+        let (inputs, units) = (block.inputs.clone(), block.units.clone());
+        // SAFETY: every thread has a part of its own.
+        let part = unsafe { scratch.part(thread * UNITS * SCRATCH_ROW, UNITS * SCRATCH_ROW) };
+        dispatch(cpu.isa(), Block { out: part.as_mut_ptr(), out_row: SCRATCH_ROW, ..block });
+        for (unit, row) in units.zip(part.chunks(SCRATCH_ROW)) {
+            // SAFETY: every task updates units and inputs of its own, which exist.
+            unsafe { weights.range(cpu.isa(), unit * shape.inputs + inputs.start, &row[..inputs.len()]) };
+        }
+    });
+    bias_gradient(cpu, shape, n, dy, db);
+}
+
+/// Tasks across the inputs, and all.
+fn tasks(shape: &LinearShape) -> (usize, usize) {
+    let across = shape.inputs.div_ceil(INPUTS);
+    (across, across * shape.outputs.div_ceil(UNITS))
+}
+
+fn bias_gradient(cpu: &Cpu, shape: &LinearShape, n: usize, dy: &[f32], db: Option<&mut [f32]>) {
+    let Some(db) = db else { return };
+    // The same sums with an x of ones: `[outputs, 1]`.
+    assert!(db.len() >= shape.outputs, "a bias gradient for each unit");
+    let db = Shares::new(db);
+    dispatch(cpu.isa(), Bias { outputs: shape.outputs, n, dy, db: &db, units: 0..shape.outputs });
 }
 
 struct Block<'a> {
@@ -58,9 +110,28 @@ struct Block<'a> {
     n: usize,
     x: &'a [f32],
     dy: &'a [f32],
-    dw: &'a Shares<f32>,
     inputs: std::ops::Range<usize>,
     units: std::ops::Range<usize>,
+    /// Where the first unit's gradient for the first input goes.
+    out: *mut f32,
+    out_row: usize,
+}
+
+impl<'a> Block<'a> {
+    fn new(shape: &LinearShape, n: usize, x: &'a [f32], dy: &'a [f32], [i, o]: [usize; 2]) -> Block<'a> {
+        let (i, o) = (i * INPUTS, o * UNITS);
+        Block {
+            row: shape.inputs,
+            outputs: shape.outputs,
+            n,
+            x,
+            dy,
+            inputs: i..shape.inputs.min(i + INPUTS),
+            units: o..shape.outputs.min(o + UNITS),
+            out: std::ptr::null_mut(),
+            out_row: 0,
+        }
+    }
 }
 
 impl Kernel for Block<'_> {
@@ -93,9 +164,10 @@ impl Block<'_> {
         let sum: [[S::V; NV]; U] = over_groups(s, self.n, &Products { block: self, unit, k, lanes });
         for u in 0..U {
             for v in 0..NV {
-                // SAFETY: every task writes units and inputs of its own.
+                // SAFETY: `out` has room for the block's units and inputs, which no other task writes.
                 unsafe {
-                    let p = self.dw.pointer().add((unit + u) * self.row + k + v * LANES);
+                    let place = (unit + u - self.units.start) * self.out_row + k - self.inputs.start;
+                    let p = self.out.add(place + v * LANES);
                     if v + 1 < NV || lanes == LANES { s.store(p, sum[u][v]) } else { s.store_n(p, sum[u][v], lanes) }
                 }
             }

@@ -103,6 +103,18 @@ pub enum Op {
         /// Whether the bias's gradient is wanted.
         bias: bool,
     },
+    /// `(x, dy, weight, state …) → dbias?`: the weights' gradient and their update in one, set by fusion. Changes weights and
+    /// state.
+    LinearUpdate {
+        /// Whether the bias's gradient is wanted.
+        bias: bool,
+        /// Which optimiser, with its constants.
+        optimizer: crate::exec::Optimizer,
+        /// Factor of the learning rate.
+        rate: f32,
+        /// Weight decay, the layer's factor included.
+        decay: f32,
+    },
     /// `(maps) → features`, channels first as PyTorch flattens.
     Flatten,
     /// `(features) → maps` of the given channels, height and width: the gradient of flattening.
@@ -316,6 +328,10 @@ impl Op {
                 let mut out = vec![Type::fixed(&[dy[1], x[1]])];
                 out.extend(bias.then(|| Type::fixed(&[dy[1]])));
                 out
+            }
+            Op::LinearUpdate { bias, .. } => {
+                let units = input(2)?.sizes(1)[0];
+                bias.then(|| Type::fixed(&[units])).into_iter().collect()
             }
             Op::Flatten => vec![Type::features(input(0)?.per_picture())],
             Op::Unflatten([c, h, w]) => vec![Type::maps(*c, [*h, *w])],

@@ -2,7 +2,8 @@
 //!
 //! Forward, activations move into the convolution, linear layer or batch norm before them, and a batch norm of fixed
 //! statistics into the convolution before it. Backward, the gradient of an activation moves into the batch norm's, and
-//! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output.
+//! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
+//! update of a linear layer's weights moves into their gradient, which then is never written.
 
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 
@@ -29,6 +30,10 @@ pub fn fuse(graph: &Graph) -> Graph {
             maker.iter_mut().flatten().filter(|made| **made > at).for_each(|made| *made += 1);
             maker.push(Some(at));
             maker[node.outputs[0].index()] = Some(at + 1);
+            continue;
+        }
+        if let Some((at, update)) = updated(&fused, &readers, &maker, node) {
+            fused.nodes[at] = update;
             continue;
         }
         let merged = before.and_then(|at| Some((at, merge(&fused, &fused.nodes[at], node)?)));
@@ -87,6 +92,19 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         _ => return None,
     };
     Some(Node { op, inputs, outputs: second.outputs.clone(), layer: first.layer })
+}
+
+/// A linear layer's weight gradient and `node`, the update by it, as one; and where the gradient is made. The layer's data
+/// gradient reads the weights before that.
+fn updated(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Node) -> Option<(usize, Node)> {
+    let &Op::Update { optimizer, rate, decay, clip: None } = &node.op else { return None };
+    let gradient = node.inputs[1];
+    let at = maker[gradient.index()].filter(|_| readers[gradient.index()] == 1)?;
+    let first = &graph.nodes[at];
+    let &Op::LinearWeight { bias } = &first.op else { return None };
+    let op = Op::LinearUpdate { bias, optimizer, rate, decay };
+    let inputs = [&first.inputs[..], &node.inputs[..1], &node.inputs[2..]].concat();
+    Some((at, Node { op, inputs, outputs: first.outputs[1..].to_vec(), layer: first.layer }))
 }
 
 /// The output of the max pooling whose gradient `first` is, if `second` is that of the activation before it.

@@ -49,6 +49,7 @@ impl Lower<'_, '_> {
             Op::Linear { activation } => self.linear(*activation),
             Op::LinearData => self.linear_data(),
             Op::LinearWeight { bias } => self.linear_weight(*bias),
+            Op::LinearUpdate { bias, optimizer, rate, decay } => self.linear_update(*bias, *optimizer, *rate, *decay),
             Op::Flatten => self.flatten(),
             Op::Unflatten(_) => self.unflatten(),
             Op::Pad { amount, mode } => self.pad(*amount, *mode, false),

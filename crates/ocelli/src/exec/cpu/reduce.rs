@@ -10,7 +10,8 @@ use ocelli_kernels::dropout::{Dropout, dropout};
 use ocelli_kernels::elementwise::{View, ViewMut};
 use ocelli_kernels::loss::{CrossEntropy, Row, cross_entropy, mean_squared};
 use ocelli_kernels::norm::{self, BatchNorm, BatchNormBackward, Running};
-use ocelli_kernels::{lrn, softmax, update};
+use ocelli_kernels::update::{self, Updated};
+use ocelli_kernels::{lrn, softmax};
 use std::sync::{Mutex, PoisonError};
 
 impl Lower<'_, '_> {
@@ -227,7 +228,7 @@ impl Lower<'_, '_> {
             let mut state = |i: usize| if i < states { io.write(i + 1) } else { &mut [] };
             let (a, b) = (state(0), state(1));
             let (w, g) = (io.write(0), &io.read(0)[..elements]);
-            update::update(run.cpu, rule(optimizer), step, w, g, a, b);
+            update::update(run.cpu, Updated { rule: rule(optimizer), step, w, a, b }, g);
         };
         self.step("update", &reads, &writes, Box::new(body))
     }

@@ -2,11 +2,14 @@
 
 use super::lower::{Lower, epilogue};
 use crate::error::Result;
+use crate::exec::Optimizer;
+use crate::exec::plain::{rule, update_step};
 use crate::graph::{Activation, ValueId, conv_shape};
 use crate::plan::{BufferId, Io, Run};
 use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::geometry::{ConvShape, Window};
 use ocelli_kernels::linear::{self, LinearShape};
+use ocelli_kernels::update::Updated;
 
 impl Lower<'_, '_> {
     fn conv_shape(&self, window: &Window, groups: usize) -> Result<ConvShape> {
@@ -187,6 +190,28 @@ impl Lower<'_, '_> {
         let body = move |run: &Run, io: &mut Io| {
             let dbias = bias.then(|| io.write(1));
             linear::weight_gradient(run.cpu, &shape, run.n, io.read(0), io.read(1), io.write(0), dbias);
+        };
+        self.step("linear weight gradient", &[x, dy], &writes, Box::new(body))
+    }
+
+    /// `(x, dy, weight, state …) → dbias?`
+    pub fn linear_update(&mut self, bias: bool, optimizer: Optimizer, rate: f32, decay: f32) -> Result<()> {
+        let shape = self.linear_shape(0, self.node.inputs[1]);
+        let (x, dy) = (self.input(0), self.input(1));
+        let states = self.node.inputs.len() - 3;
+        let scratch = self.b.scratch(linear::update_scratch(self.threads));
+        let mut writes = vec![self.input(2), scratch];
+        writes.extend((0..states).map(|i| self.input(3 + i)));
+        if bias {
+            writes.push(self.output(0));
+        }
+        let body = move |run: &Run, io: &mut Io| {
+            let step = update_step(run.feed, rate, decay, None, 0.0);
+            let mut state = |i: usize| if i < states { io.write(2 + i) } else { &mut [] };
+            let (a, b) = (state(0), state(1));
+            let dbias = bias.then(|| io.write(2 + states));
+            let weights = Updated { rule: rule(optimizer), step, w: io.write(0), a, b };
+            linear::update_weights(run.cpu, &shape, run.n, io.read(0), io.read(1), weights, dbias, io.write(1));
         };
         self.step("linear weight gradient", &[x, dy], &writes, Box::new(body))
     }
