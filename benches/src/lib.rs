@@ -197,7 +197,7 @@ fn batch_norm_gradient(_: &Cpu, extent: Extent) -> Work {
     let (mut dgamma, mut dbeta, mut space) = (gamma.clone(), gamma.clone(), vec![0.0; norm::workspace(extent)]);
     Box::new(move |cpu| {
         let (x, dy, gamma, mean, inv_std) = (View::dense(&x), View::dense(&dy), &gamma[..], &mean[..], &inv_std[..]);
-        let input = BatchNormBackward { extent, x, dy, relu_output: None, gamma, mean, inv_std };
+        let input = BatchNormBackward { extent, x, dy, relu: None, gamma, mean, inv_std };
         norm::batch_norm_backward(cpu, &input, ViewMut::dense(&mut dx), [&mut dgamma, &mut dbeta], &mut space);
     })
 }

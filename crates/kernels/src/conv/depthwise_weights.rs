@@ -136,7 +136,7 @@ impl SegmentSum<'_> {
                 *columns = met(columns.clone(), stride_x, x + k as isize, width);
             }
         }
-        let start = columns.iter().map(|columns| columns.start).max().unwrap_or(0);
+        let start = columns.iter().map(|columns| columns.start).max().unwrap_or(0).min(plan.output[1]);
         let end = columns.iter().map(|columns| columns.end).min().unwrap_or(0).max(start);
         let mut acc = [[s.zero(); NV]; TAPS];
         for image in images.clone() {
