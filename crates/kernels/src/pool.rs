@@ -175,11 +175,12 @@ fn worker(shared: &Shared, thread: usize) {
             }
             shared.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
+        let mut state = shared.state.load(Ordering::Acquire);
+        seen = state / LOOP;
+        // After the state, not before: the last news is the end, and who has counted it as seen must know.
         if shared.stop.load(Ordering::Acquire) {
             return;
         }
-        let mut state = shared.state.load(Ordering::Acquire);
-        seen = state / LOOP;
         while state & OPEN != 0 {
             match shared.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
