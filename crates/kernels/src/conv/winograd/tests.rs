@@ -103,6 +103,14 @@ fn errors_stay_small_up_to_512_channels() {
 }
 
 #[test]
+fn a_long_sum_of_5x5_keeps_the_bound() {
+    // With one chain over the 192 tiles, the last tap's largest error was 1.1e-4.
+    let mut shape = shape([13, 15], [48, 48], 5, 1);
+    shape.window.padding = [4, 4, -1, 1];
+    check(&shape, 4, 0, false);
+}
+
+#[test]
 fn large_batches_are_cut_into_chunks() {
     // More sums than transformed values: many chunks pay.
     check(&shape([12, 12], [96, 96], 3, 1), 70, 0, false);

@@ -16,8 +16,9 @@ use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::tree::{Tree, levels};
 use crate::{Cpu, Isa};
 
-/// Tiles of a segment: two runs of them, of 16 channels and of a panel, stay in the first-level cache.
-const TILES: usize = 256;
+/// Tiles of a segment for kernels of 3 and of 5: two runs of them, of 16 channels and of a panel, stay in the first-level
+/// cache. In the last transform of a kernel of 5 the sums' rounding errors weigh four times as much, so its chains are short.
+const TILES: [usize; 2] = [256, 64];
 /// Blocks of 16 channels, and vectors of filters, of a task: what it reads of both stays in the second-level cache.
 const WIDE_TASK: usize = 8;
 /// Fewest and most transformed values of a chunk, unless one picture has more. Few stay in the caches; many share the
@@ -53,7 +54,13 @@ impl Weights {
         let grid = grid(shape.output(), shape.window.kernel[0]);
         let panel = tile::panel(isa == Isa::Avx512);
         let zeros = vec![0.0; shape.channels.max(shape.filters)];
-        Weights { shape: *shape, grid, segments: Segments::of(grid, TILES), panel, zeros }
+        Weights {
+            shape: *shape,
+            grid,
+            segments: Segments::of(grid, TILES[usize::from(shape.window.kernel[0] == 5)]),
+            panel,
+            zeros,
+        }
     }
 
     /// Blocks of 16 channels of a group.
