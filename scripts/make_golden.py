@@ -272,6 +272,7 @@ def make_schedules():
         "step": rates(lambda o: s.StepLR(o, step_size=7, gamma=0.1)),
         "multistep": rates(lambda o: s.MultiStepLR(o, milestones=[5, 12, 20], gamma=0.3)),
         "cosine": rates(lambda o: s.CosineAnnealingLR(o, T_max=epochs, eta_min=0.01)),
+        "linear": rates(lambda o: s.LinearLR(o, start_factor=1, end_factor=0.02, total_iters=epochs)),
         "one_cycle": rates(lambda o: s.OneCycleLR(o, max_lr=base, total_steps=epochs + 1)),
         "loss": losses,
         "plateau": rates(lambda o: s.ReduceLROnPlateau(o, factor=0.1, patience=3, threshold=0, min_lr=1e-4), losses),

@@ -35,7 +35,7 @@ pub struct Predict {
     /// Writes each picture as the network saw it
     #[arg(long, value_name = "DIR")]
     save_input: Option<PathBuf>,
-    /// Averages the answers over views of each picture: flip (2), ten-crop (10) or multi-scale (6)
+    /// Averages the answers over views of each picture: flip (2), shift (6), ten-crop (10) or multi-scale (6)
     #[arg(long, value_name = "VIEWS")]
     tta: Option<Tta>,
     /// Marks answers below this probability as unsure [default: what `ocelli val --unsure` stored for the class, else 0.9]

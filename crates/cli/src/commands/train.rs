@@ -126,7 +126,7 @@ pub struct Flags {
     #[arg(long, value_name = "FROM_EPOCH", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     swa: Option<u64>,
-    /// constant, step, multistep, cosine, one_cycle or plateau [default: constant]
+    /// constant, step, multistep, cosine, one_cycle, linear or plateau [default: constant]
     #[arg(long, visible_alias = "sched", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     schedule: Option<String>,

@@ -26,7 +26,7 @@ pub struct Val {
     /// Averages the models' softmax outputs; reports each of them, then all together
     #[arg(long)]
     ensemble: bool,
-    /// Averages the softmax outputs over views of each picture: flip (2), ten-crop (10) or multi-scale (6)
+    /// Averages the softmax outputs over views of each picture: flip (2), shift (6), ten-crop (10) or multi-scale (6)
     #[arg(long, value_name = "VIEWS")]
     tta: Option<Tta>,
     /// fit: measures on the validation split what scores are divided by, and stores it in the model; none: takes it away

@@ -54,6 +54,7 @@ pub use known::{KNOWN, Known, default_data_dir, known, not_known};
 pub use list::{List, Row, parse_csv};
 pub use loader::{Batch, Batches, Loader, Mixed, Sampling, TrainingOptions};
 pub use pack::{Packed, pack};
+pub(crate) use pca::eigen;
 pub use pca::{Colours, Pca};
 pub use picture::Picture;
 pub use pictures::{LoadOptions, Pictures};

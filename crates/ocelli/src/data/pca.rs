@@ -151,26 +151,22 @@ impl Colours {
 
     /// The principal components.
     pub fn pca(&self) -> Pca {
-        let (values, vectors) = eigen(self.covariance());
-        let mut order = [0, 1, 2];
-        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-        let component = |&i: &usize| {
-            let vector: [f64; 3] = std::array::from_fn(|row| vectors[row][i]);
-            // Of the two directions, the one whose largest part is positive.
-            let largest =
-                vector.iter().copied().fold(0.0, |most: f64, part| if part.abs() > most.abs() { part } else { most });
-            if largest < 0.0 { vector.map(|part| -part) } else { vector }
-        };
-        Pca { eigenvalues: order.map(|i| values[i].max(0.0)), eigenvectors: order.each_ref().map(component) }
+        let components = eigen(self.covariance().iter().map(|row| row.to_vec()).collect());
+        Pca {
+            eigenvalues: std::array::from_fn(|i| components[i].0),
+            eigenvectors: std::array::from_fn(|i| std::array::from_fn(|part| components[i].1[part])),
+        }
     }
 }
 
-/// Eigenvalues, and eigenvectors as columns, of a symmetric matrix by Jacobi's rotations.
-fn eigen(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
-    let mut vectors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-    // Convergence is quadratic: six sweeps are plenty for three rows.
+/// Eigenvalues, not negative, and eigenvectors of a covariance, the largest first, by Jacobi's rotations. Of the two
+/// directions of a vector, the one whose largest part is positive.
+pub(crate) fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
+    let n = a.len();
+    let mut vectors: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
+    // Convergence is quadratic: six sweeps are plenty for three rows, a dozen for hundreds.
     for _ in 0..12 {
-        for (p, q) in [(0, 1), (0, 2), (1, 2)] {
+        for (p, q) in (0..n).flat_map(|p| (p + 1..n).map(move |q| (p, q))) {
             if a[p][q] == 0.0 {
                 continue;
             }
@@ -182,11 +178,24 @@ fn eigen(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
             for row in a.iter_mut().chain(&mut vectors) {
                 (row[p], row[q]) = turn(row[p], row[q]);
             }
-            let turned: [(f64, f64); 3] = std::array::from_fn(|column| turn(a[p][column], a[q][column]));
-            (a[p], a[q]) = (turned.map(|(x, _)| x), turned.map(|(_, y)| y));
+            for column in 0..n {
+                (a[p][column], a[q][column]) = turn(a[p][column], a[q][column]);
+            }
         }
     }
-    ([a[0][0], a[1][1], a[2][2]], vectors)
+    let mut components: Vec<(f64, Vec<f64>)> = (0..n)
+        .map(|i| {
+            let mut vector: Vec<f64> = vectors.iter().map(|row| row[i]).collect();
+            let largest =
+                vector.iter().copied().fold(0.0, |most: f64, part| if part.abs() > most.abs() { part } else { most });
+            if largest < 0.0 {
+                vector.iter_mut().for_each(|part| *part = -*part);
+            }
+            (a[i][i].max(0.0), vector)
+        })
+        .collect();
+    components.sort_by(|a, b| b.0.total_cmp(&a.0));
+    components
 }
 
 #[cfg(test)]

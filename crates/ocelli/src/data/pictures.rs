@@ -1,6 +1,6 @@
 //! The pictures of a split, ready to be cut and scaled: decoded once and kept where they fit into memory.
 
-use super::prepare::{MeanImage, Window};
+use super::prepare::{MeanImage, Scale, Window};
 use super::{Augment, Colours, Dataset, Picture, Preparation, Source, Split};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -208,6 +208,21 @@ impl Pictures {
             all.iter_mut().zip(sums?).for_each(|(all, sum)| *all += sum);
         }
         Ok(MeanImage::new(&all, positions.len() as u64, channels))
+    }
+
+    /// The numbers of `n` pictures, spread evenly, as they are in evaluation; of all, if there are fewer.
+    pub fn some<'a>(
+        &'a self,
+        preparation: &'a Preparation,
+        n: usize,
+    ) -> impl Iterator<Item = Result<Vec<f32>>> + use<'a> {
+        let (n, size, scale) = (n.min(self.len()), preparation.size, Scale::new(preparation));
+        (0..n).map(move |i| {
+            let bytes = self.bytes(self.usable[i * self.len() / n])?;
+            let mut numbers = vec![0.0; preparation.channels * size[0] * size[1]];
+            scale.write(&bytes, self.canvas, Window::centre(self.canvas, size), size, &mut numbers);
+            Ok(numbers)
+        })
     }
 
     /// The positions that statistics look at.

@@ -9,6 +9,8 @@ use crate::{Error, Result};
 pub enum Tta {
     /// The prepared picture and its mirror image: 2.
     Flip,
+    /// The picture, moved by a pixel up and left, and down and right, and the mirror images: 6.
+    Shift,
     /// The four corners and the centre of what the preparation covers, and their mirror images: 10, as AlexNet was judged.
     TenCrop,
     /// The centre of the picture at 1, 8/7 and 9/7 of the net's size (224, 256 and 288), and the mirror images: 6.
@@ -20,10 +22,11 @@ impl std::str::FromStr for Tta {
     fn from_str(text: &str) -> Result<Tta> {
         match text {
             "flip" => Ok(Tta::Flip),
+            "shift" => Ok(Tta::Shift),
             "ten-crop" => Ok(Tta::TenCrop),
             "multi-scale" => Ok(Tta::MultiScale),
             _ => Err(Error::usage(format!("no set of views is called '{text}'"))
-                .advice("Choose flip, ten-crop or multi-scale.")),
+                .advice("Choose flip, shift, ten-crop or multi-scale.")),
         }
     }
 }
@@ -53,6 +56,10 @@ impl Preparation {
         Ok(match tta {
             None => vec![Views { geometry: plain, windows: vec![Window::default()] }],
             Some(Tta::Flip) => vec![Views { geometry: plain, windows: mirrored(&[Window::default()]) }],
+            Some(Tta::Shift) => {
+                let moved = [0, 1, -1].map(|by| Window { top: by, left: by, flip: false });
+                vec![Views { geometry: plain, windows: mirrored(&moved) }]
+            }
             Some(Tta::TenCrop) => {
                 let canvas = self.cover;
                 if self.resize != Resize::Crop || canvas == size {
@@ -132,6 +139,13 @@ mod tests {
         assert_eq!(firsts, expected);
         assert_eq!(seen(&preparation, &placed(4, 4), None), [[11, 12, 21, 22]], "the plain view is the centre");
         assert_eq!(seen(&preparation, &placed(4, 4), Some(Tta::Flip)), [[11, 12, 21, 22], [12, 11, 22, 21]]);
+    }
+
+    #[test]
+    fn shifts_bring_in_black() {
+        let preparation = Preparation::new([2, 2], 1, Resize::Stretch).unwrap();
+        let all = seen(&preparation, &placed(2, 2), Some(Tta::Shift));
+        assert_eq!(all, [[0, 1, 10, 11], [1, 0, 11, 10], [11, 0, 0, 0], [0, 11, 0, 0], [0, 0, 0, 0], [0; 4]]);
     }
 
     #[test]

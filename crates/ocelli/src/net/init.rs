@@ -21,11 +21,12 @@ fn values(parameter: &Parameter, seed: u64) -> Vec<f32> {
     match parameter.init {
         Init::Constant(value) => vec![value as f32; n],
         Init::Normal { std } => normal(std),
-        Init::He => normal((2.0 / fan_in).sqrt()),
+        Init::He | Init::Whiten => normal((2.0 / fan_in).sqrt()),
         Init::Codes => codes(&mut random, &parameter.dims),
         Init::HeFanOut => normal((2.0 / fan_out).sqrt()),
         Init::Uniform { limit } => uniform(&mut random, n, limit),
         Init::Xavier => uniform(&mut random, n, (6.0 / (fan_in + fan_out)).sqrt()),
+        Init::Dirac => dirac(uniform(&mut random, n, (1.0 / fan_in).sqrt()), &parameter.dims),
     }
 }
 
@@ -49,6 +50,18 @@ fn codes(random: &mut Random, dims: &[usize]) -> Vec<f32> {
         return DIGITS.concat().bytes().map(|ink| if ink == b'#' { 1.0 } else { -1.0 }).collect();
     }
     (0..dims.iter().product()).map(|_| if random.uniform_f64() < 0.5 { -1.0 } else { 1.0 }).collect()
+}
+
+/// Filters that copy a channel each, in the first of `filters`, which are [out, in, kernel height, kernel width].
+fn dirac(mut filters: Vec<f32>, dims: &[usize]) -> Vec<f32> {
+    if let [count, channels, height, width] = *dims {
+        let window = height * width;
+        for (i, filter) in filters.chunks_exact_mut(channels * window).take(count.min(channels)).enumerate() {
+            filter.fill(0.0);
+            filter[i * window + height / 2 * width + width / 2] = 1.0;
+        }
+    }
+    filters
 }
 
 /// `n` values in ±limit.

@@ -183,6 +183,13 @@ pub enum Init {
     Codes,
     /// Uniform in ±√(6/(fan_in + fan_out)) (Glorot and Bengio 2010), for tanh and sigmoid.
     Xavier,
+    /// Of the first filters, as many as channels of a group, each copies one of them; the others are uniform in ±1/√fan_in. A
+    /// deep net so passes on its picture at first (Zagoruyko and Komodakis 2017).
+    Dirac,
+    /// What makes the patches of the training pictures uncorrelated, with variance 1: an eigenvector of their covariance over
+    /// the root of its eigenvalue, for each filter; after one for each of them, their negatives. A layer that reads the
+    /// picture starts so in training, and like [`Init::He`] where there are no pictures.
+    Whiten,
 }
 
 /// Every layer kind: one line each, in the order of the documentation.

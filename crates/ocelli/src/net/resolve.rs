@@ -248,6 +248,9 @@ fn resolve_layer(
         .into_iter()
         .map(|rule| parameter(&layer.name, rule, &layer.settings))
         .collect::<Result<Vec<Parameter>>>()?;
+    for parameter in parameters.iter().filter(|parameter| parameter.init == Init::Whiten) {
+        check_whiten(&parameter.dims, &layer.inputs, input)?;
+    }
     Ok(ResolvedLayer {
         name: layer.name,
         kind,
@@ -258,6 +261,26 @@ fn resolve_layer(
         training_only: true,
         frozen_statistics: false,
     })
+}
+
+/// Patches of the picture are whitened, by as many filters as they have directions, and the opposite ones.
+fn check_whiten(dims: &[usize], inputs: &[Source], input: [usize; 3]) -> Result<()> {
+    let patch: usize = dims[1..].iter().product();
+    if inputs != [Source::Input] || dims[1] != input[0] {
+        return Err(Error::new(
+            "init: weight = \"whiten\" is for a convolution that reads the picture, all its channels",
+        )
+        .advice("Use it in the first layer, or another rule, for example \"he\"."));
+    }
+    if dims[0] > 2 * patch || dims[2] > input[1] || dims[3] > input[2] {
+        let (filters, channels, height, width) = (dims[0], dims[1], dims[2], dims[3]);
+        return Err(Error::new(format!(
+            "init: weight = \"whiten\" of {filters} filters, where patches of {height}x{width}x{channels} have {} directions",
+            2 * patch
+        ))
+        .advice(format!("Use at most {} filters, and a kernel no larger than the picture.", 2 * patch)));
+    }
+    Ok(())
 }
 
 /// The product of sizes, if it is at most [`MAX_VALUES`].
@@ -353,8 +376,14 @@ fn start(rule: &ParameterRule, keys: Option<&InitKeys>) -> Result<Init> {
             "he" => (Init::He, ""),
             "he_fan_out" => (Init::HeFanOut, ""),
             "xavier" => (Init::Xavier, ""),
+            "dirac" | "whiten" if rule.dims.len() != 4 => {
+                return Err(Error::new(format!("init: weight = {name:?} is for convolutions"))
+                    .advice("Use another rule, for example \"he\"."));
+            }
+            "dirac" => (Init::Dirac, ""),
+            "whiten" => (Init::Whiten, ""),
             _ => {
-                let known = ["he", "he_fan_out", "xavier", "normal", "uniform"];
+                let known = ["he", "he_fan_out", "xavier", "normal", "uniform", "dirac", "whiten"];
                 return Err(super::kind::unknown("init", name, known.into_iter()));
             }
         },

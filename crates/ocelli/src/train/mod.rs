@@ -20,6 +20,7 @@ mod setup;
 mod state;
 mod transfer;
 mod values;
+mod whiten;
 
 pub use calibrate::{fit_temperature, fit_unsure};
 pub use evaluate::{Evaluation, Logits, Prediction};

@@ -1,7 +1,7 @@
 //! Learning rates over a run: a pure function of the step and of what a plateau has done so far.
 //!
-//! Names and formulas are PyTorch's: StepLR, MultiStepLR, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau. The cosine and
-//! one-cycle rates move every step, the others every epoch.
+//! Names and formulas are PyTorch's: StepLR, MultiStepLR, CosineAnnealingLR, OneCycleLR, LinearLR, ReduceLROnPlateau. The cosine,
+//! one-cycle and linear rates move every step, the others every epoch.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -49,11 +49,8 @@ impl Schedule {
             ScheduleName::Multistep => {
                 self.lr * power(self.gamma, self.milestones.iter().filter(|end| **end <= epoch).count() as u64)
             }
-            ScheduleName::Cosine => {
-                let length = (self.total_steps - self.warmup_steps.min(self.total_steps)).max(1);
-                let part = step.saturating_sub(self.warmup_steps) as f64 / length as f64;
-                anneal(self.lr, self.min_lr, part)
-            }
+            ScheduleName::Cosine => anneal(self.lr, self.min_lr, self.part_after_warmup(step)),
+            ScheduleName::Linear => self.lr + (self.min_lr - self.lr) * self.part_after_warmup(step).min(1.0),
             ScheduleName::Plateau => self.lr * factor,
         };
         let rate = rate.max(self.min_lr);
@@ -62,6 +59,12 @@ impl Schedule {
             true => (rate * (step + 1) as f64 / self.warmup_steps as f64) as f32,
             false => rate as f32,
         }
+    }
+
+    /// The share of the steps after the warm-up that come before this one.
+    fn part_after_warmup(&self, step: u64) -> f64 {
+        let length = (self.total_steps - self.warmup_steps.min(self.total_steps)).max(1);
+        step.saturating_sub(self.warmup_steps) as f64 / length as f64
     }
 
     /// Smith and Topin 2017, as PyTorch: from lr/25 up to lr in the first 30 % of the steps (or in the warm-up), then down
@@ -165,6 +168,8 @@ mod tests {
         assert_follows(&Schedule::new(&multistep, 1), "multistep");
         let cosine = Settings { min_lr: 0.01, ..settings(ScheduleName::Cosine) };
         assert_follows(&Schedule::new(&cosine, 1), "cosine");
+        let linear = Settings { min_lr: 0.01, ..settings(ScheduleName::Linear) };
+        assert_follows(&Schedule::new(&linear, 1), "linear");
         let one_cycle = Settings { epochs: 31, ..settings(ScheduleName::OneCycle) };
         assert_follows(&Schedule::new(&one_cycle, 1), "one_cycle");
     }
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn no_schedule_gives_a_rate_that_is_not_a_number() {
         use ScheduleName::*;
-        for name in [Constant, Step, Multistep, Cosine, OneCycle, Plateau] {
+        for name in [Constant, Step, Multistep, Cosine, OneCycle, Linear, Plateau] {
             for (epochs, warmup_epochs, steps) in [(1, 0.0, 1), (1, 1.0, 1), (2, 2.0, 3), (1, 0.3, 2)] {
                 let settings = Settings { schedule: name, epochs, warmup_epochs, ..Settings::default() };
                 let schedule = Schedule::new(&settings, steps);

@@ -61,7 +61,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swa: Option<u64>,
 
-    /// How the learning rate moves: `constant`, `step`, `multistep`, `cosine`, `one_cycle` or `plateau`; `constant`.
+    /// How the learning rate moves: `constant`, `step`, `multistep`, `cosine`, `one_cycle`, `linear` or `plateau`; `constant`.
     pub schedule: ScheduleName,
     /// Epochs, may be a fraction, in which the rate rises to its value; 0. Of `one_cycle` the length of the rise: 0 is
     /// 30 % of all steps.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::transfer;
 use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, Settings};
+use super::{transfer, whiten};
 use crate::data::{
     self, Dataset, LoadOptions, Loader, OpenOptions, Pca, Pictures, Preparation, Split, TrainingOptions,
 };
@@ -23,6 +23,8 @@ pub(super) struct Task {
     pub net: Resolved,
     pub train: Loader,
     pub val: Loader,
+    /// The training pictures.
+    pub pictures: Arc<Pictures>,
     /// What the best weights are saved with; without tensors yet.
     pub model: Model,
     pub options: TrainOptions,
@@ -100,12 +102,16 @@ impl Task {
             let (pictures, first): (String, &String) = (counted(skipped.len(), "picture"), first);
             notes.push(format!("{pictures} left out because of --skip-bad; the first: {first}"));
         }
-        Ok(Task { data, net: resolved, train, val, model, options, monitor, fingerprint, notes })
+        Ok(Task { data, net: resolved, train, val, pictures, model, options, monitor, fingerprint, notes })
     }
 
     /// The weights to start from: those of `--init`, or random ones.
     pub fn start(&self, settings: &Settings) -> Result<Tensors> {
-        let Some(init) = &settings.init else { return Ok(initialise(&self.net, settings.seed)) };
+        let Some(init) = &settings.init else {
+            let mut tensors = initialise(&self.net, settings.seed);
+            whiten::start(&self.net, &self.pictures, &self.model.preparation, &mut tensors)?;
+            return Ok(tensors);
+        };
         let path = weights_path(init, &PathBuf::new())?;
         let (mut tensors, _) = weights::read(&path)?;
         let fits =

@@ -29,13 +29,14 @@ pub enum ScheduleName {
     Multistep,
     Cosine,
     OneCycle,
+    Linear,
     Plateau,
 }
 
 impl ScheduleName {
     /// Whether the rate of a step depends on how many epochs the run has.
     pub fn depends_on_the_total(self) -> bool {
-        matches!(self, ScheduleName::Cosine | ScheduleName::OneCycle)
+        matches!(self, ScheduleName::Cosine | ScheduleName::OneCycle | ScheduleName::Linear)
     }
 }
 

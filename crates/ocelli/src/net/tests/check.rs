@@ -109,6 +109,18 @@ fn weights_start_by_their_rule() {
         3,
     );
     assert_eq!(default, he);
+    let dirac = r#"{ type = "conv", filters = 6, kernel = [3, 2], groups = 2, init = { weight = "dirac" } }"#;
+    let start = &initialise(&resolved([8, 5, 5], dirac), 3)["conv1.weight"].data;
+    for (i, filter) in start.chunks(4 * 6).enumerate() {
+        if i < 4 {
+            assert!(
+                filter.iter().enumerate().all(|(at, &w)| w == f32::from(u8::from(at == i * 6 + 3))),
+                "{i}: {filter:?}"
+            );
+        } else {
+            assert!(filter.iter().all(|w| w.abs() < 24f32.sqrt().recip() && *w != 0.0), "{i}: {filter:?}");
+        }
+    }
     let norm = initialise(&resolved([2, 1, 1], r#"{ type = "batch_norm" }"#), 3);
     let values: Vec<f32> = norm.values().map(|tensor| tensor.data[0]).collect();
     assert_eq!(values, [0.0, 0.0, 1.0, 1.0], "bias, running_mean, running_var, weight");

@@ -154,6 +154,18 @@ fn settings_of_parameters_that_do_not_exist_are_refused() {
             r#"linear1: init: std belongs to weight = "normal""#,
         ),
         (
+            r#"{ type = "linear", units = 3, init = { weight = "dirac" } }"#,
+            r#"linear1: init: weight = "dirac" is for convolutions"#,
+        ),
+        (
+            r#"{ type = "conv", filters = 300, kernel = 2, init = { weight = "whiten" } }"#,
+            r#"conv1: init: weight = "whiten" of 300 filters, where patches of 2x2x1 have 8 directions"#,
+        ),
+        (
+            r#"{ type = "relu" }, { type = "conv", filters = 3, kernel = 2, init = { weight = "whiten" } }"#,
+            r#"conv1: init: weight = "whiten" is for a convolution that reads the picture, all its channels"#,
+        ),
+        (
             r#"{ type = "linear", units = 3, init = { weight = "normla", std = 1 } }"#,
             r#"linear1: unknown init "normla""#,
         ),
