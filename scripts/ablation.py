@@ -205,7 +205,8 @@ def interval(values):
 
 
 def table(results, seeds):
-    """The results as Markdown: means over the seeds, and the paired differences of held-out accuracy to the base."""
+    """The results as Markdown: means over the seeds, and the paired differences of held-out accuracy to the base. A row that
+    is not judged with every seed is left out."""
 
     def figures(name, split):
         return [100 * results[f"{name}-{seed}"][split]["top1"] for seed in seeds]
@@ -215,6 +216,8 @@ def table(results, seeds):
                  f"{statistics.mean(test):.2f}", f"{statistics.mean(train) - statistics.mean(test):.2f}"]
         return " | ".join([f"| {title}", *cells, difference, f"{paper} |"])
 
+    if not all(split in results.get(f"base-{seed}", {}) for seed in seeds for split in SPLITS):
+        sys.exit("The base's runs are not all judged yet.")
     images = [f"{results[f'base-{seeds[0]}'][split]['images']:,}" for split in SPLITS]
     lines = [f"{images[0]} training, {images[1]} validation and {images[2]} held-out pictures; seeds "
              f"{', '.join(map(str, seeds))}.", "",
@@ -223,12 +226,12 @@ def table(results, seeds):
     rows = {name: (title, paper) for name, (title, _, _, paper) in VARIANTS.items()}
     rows["ten-crop"] = TEN_CROP
     for name, (title, paper) in rows.items():
-        if not all(f"{name}-{seed}" in results for seed in seeds):
+        if not all(split in results.get(f"{name}-{seed}", {}) for seed in seeds for split in SPLITS):
             continue
         train, val, test = (figures(name, split) for split in SPLITS)
         difference = "-" if name == "base" else interval([x - y for x, y in zip(test, base)])
         lines.append(row(title, train, val, test, difference, paper))
-    if "ensemble" in results:
+    if "test" in results.get("ensemble", {}):
         whole, title = results["ensemble"], ENSEMBLE[0].format(len(results["ensemble"]["test"]["members"]))
         train, test = ([100 * whole[split]["top1"]] for split in ("train", "test"))
         difference = interval([test[0] - 100 * member for member in whole["test"]["members"]])

@@ -86,6 +86,13 @@ fn the_ablation_runs_goes_on_and_writes_its_table() {
     assert!(row("the base").contains(&format!("| {:.2} |", (held_out("base-0") + held_out("base-1")) / 2.0)), "{page}");
     assert!(row("3 of the base together").contains("| - |"), "{page}");
 
+    // A row that is not judged with every seed is left out.
+    let mut part = results.clone();
+    part["naked-1"].as_object_mut().unwrap().remove("test");
+    fs::write(world.path().join("runs/results.json"), part.to_string()).unwrap();
+    let printed = script("--seeds 0,1 --table page.md").stdout;
+    assert!(page.contains("none of all these") && !printed.contains("none of all these"), "{printed}");
+
     let unknown = script("--only bass");
     assert!(
         unknown.code == 2 && unknown.stderr.contains("unknown: bass; there are base, no-lrn"),
