@@ -215,6 +215,14 @@ def make_losses():
     loss.backward()
     save(ROOT / "losses" / "mean_squared.safetensors",
          {"logits": logits, "targets": targets, "loss": loss.reshape(1), "grad": logits.grad}, loss="mean_squared")
+    for name, scale in [("binary_cross_entropy", 2.0), ("binary_cross_entropy_large_logits", 60.0)]:
+        seed(name)
+        logits = single(torch.randn(9, 7) * scale).requires_grad_()
+        targets = (torch.rand(9, 7) < 0.3).double()
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        loss.backward()
+        save(ROOT / "losses" / f"{name}.safetensors",
+             {"logits": logits, "targets": targets, "loss": loss.reshape(1), "grad": logits.grad}, loss="binary_cross_entropy")
 
 
 # ---- optimisers ----

@@ -2,6 +2,7 @@
 //! position, radial basis units. Their numbers are few, so plain loops do; in `f32` and in `f64`.
 
 use crate::real::Real;
+use crate::reduce::sum_samples;
 
 /// In a table of [`spread`]: this element is 0, nothing is connected here.
 pub const NONE: u32 = u32::MAX;
@@ -50,13 +51,11 @@ pub fn add_bias<T: Real>(positions: Positions, x: &[T], bias: &[T], y: &mut [T])
     }
 }
 
-/// The gradient of the bias of [`add_bias`]: sums over the pictures, one after the other.
+/// The gradient of the bias of [`add_bias`]: sums over the pictures, by the groups and the tree of [`crate::reduce`].
 pub fn add_bias_gradient<T: Real>(positions: Positions, dy: &[T], dbias: &mut [T]) {
-    dbias.fill(T::ZERO);
-    for dy in dy.chunks(dbias.len()) {
-        for (i, &dy) in dy.iter().enumerate() {
-            dbias[positions.bias(i)] += dy;
-        }
+    let len = dbias.len();
+    for i in 0..len {
+        dbias[positions.bias(i)] = sum_samples(dy.len() / len, &|picture| dy[picture * len + i]);
     }
 }
 
@@ -84,15 +83,14 @@ pub fn radial_data<T: Real>(features: usize, dy: &[T], x: &[T], weights: &[T], d
     }
 }
 
-/// The gradient of [`radial`] with respect to the weights: sums over the pictures, one after the other.
+/// The gradient of [`radial`] with respect to the weights: sums over the pictures, by the groups and the tree of
+/// [`crate::reduce`].
 pub fn radial_weight<T: Real>(features: usize, dy: &[T], x: &[T], weights: &[T], dw: &mut [T]) {
     let units = weights.len() / features;
-    dw.fill(T::ZERO);
-    for (x, dy) in x.chunks(features).zip(dy.chunks(units)) {
-        for ((w, dw), &dy) in weights.chunks(features).zip(dw.chunks_mut(features)).zip(dy) {
-            for ((dw, &x), &w) in dw.iter_mut().zip(x).zip(w) {
-                *dw += T::from_f64(2.0) * dy * (x - w);
-            }
-        }
+    for (i, (dw, &w)) in dw.iter_mut().zip(weights).enumerate() {
+        let (unit, feature) = (i / features, i % features);
+        let one =
+            |picture: usize| T::from_f64(2.0) * dy[picture * units + unit] * (x[picture * features + feature] - w);
+        *dw = sum_samples(x.len() / features, &one);
     }
 }

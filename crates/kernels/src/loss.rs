@@ -1,9 +1,12 @@
-//! Losses and their gradients: softmax cross-entropy and mean squared error.
+//! Losses and their gradients: softmax cross-entropy, and of each output by itself mean squared error and binary
+//! cross-entropy.
 //!
 //! The sum over the batch is taken in `f64` by groups of samples and a tree, see [`crate::reduce`].
 
+use std::ops::Range;
+
 use crate::Cpu;
-use crate::math::ln;
+use crate::math::{exp_f64, ln};
 use crate::pool::Shares;
 use crate::real::Real;
 use crate::reduce::sum_samples;
@@ -25,6 +28,8 @@ pub struct CrossEntropy<'a> {
     pub factor: f32,
     /// For each row a second label with its share of the target, of which the label has the rest; empty where there are none.
     pub mixed: &'a [Mixed],
+    /// Rows of the batch before those of the logits, which may be a part of it; labels are the batch's.
+    pub first: usize,
 }
 
 /// A second label.
@@ -49,12 +54,16 @@ impl CrossEntropy<'_> {
     fn weight(&self, class: usize) -> f64 {
         self.class_weights.map_or(1.0, |weights| f64::from(weights[class]))
     }
-    fn check(&self, logits: usize, labels: &[u32]) {
-        assert_eq!(logits, labels.len() * self.classes, "a row of {} logits for each label", self.classes);
+    /// The rows of the logits among those of the batch.
+    fn rows(&self, logits: usize, labels: &[u32]) -> Range<usize> {
+        let rows = self.first..self.first + logits / self.classes;
+        let fits = logits.is_multiple_of(self.classes) && rows.end <= labels.len();
+        assert!(fits, "a row of {} logits for each label", self.classes);
         let mut all = labels.iter().chain(self.mixed.iter().map(|mixed| &mixed.label));
         assert!(all.all(|&label| (label as usize) < self.classes), "labels below {}", self.classes);
         assert!(self.mixed.is_empty() || self.mixed.len() == labels.len(), "a second label for each row");
         assert!(self.class_weights.is_none_or(|weights| weights.len() == self.classes), "a weight for each class");
+        rows
     }
     /// What the sum of rows is divided by.
     fn total_weight(&self, labels: &[u32]) -> f64 {
@@ -73,16 +82,16 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// The definition: the loss, and its gradient for the logits.
+/// The definition: the loss of the rows, divided by the whole batch, and its gradient for the logits.
 pub fn cross_entropy_reference<T: Real>(loss: &CrossEntropy, logits: &[T], labels: &[u32], gradient: &mut [T]) -> T {
-    loss.check(logits.len(), labels);
+    let rows = loss.rows(logits.len(), labels);
     let of = T::from_f64;
     let (smoothing, classes) = (f64::from(loss.smoothing), loss.classes);
     let factor = of(f64::from(loss.factor) / loss.total_weight(labels));
     let mut sum = T::ZERO;
     crate::softmax::softmax_reference(classes, logits, gradient);
-    for i in 0..labels.len() {
-        let targets = loss.targets(labels, i);
+    for (i, label) in rows.enumerate() {
+        let targets = loss.targets(labels, label);
         let row = i * classes..(i + 1) * classes;
         let (x, d) = (&logits[row.clone()], &mut gradient[row]);
         let max = x.iter().fold(T::NEG_INFINITY, |max, &x| if x > max { x } else { max });
@@ -100,7 +109,8 @@ pub fn cross_entropy_reference<T: Real>(loss: &CrossEntropy, logits: &[T], label
     sum * factor
 }
 
-/// The loss of a batch; writes each sample's [`Row`] and, if wanted, the gradient for the logits.
+/// The loss of a batch up to the last of the logits' rows; writes each sample's [`Row`] among those of the batch and, if
+/// wanted, the gradient for the logits.
 ///
 /// # Panics
 /// A label is not below the number of classes, or a slice has a wrong length.
@@ -112,7 +122,7 @@ pub fn cross_entropy(
     gradient: Option<&mut [f32]>,
     rows: &mut [Row],
 ) -> f64 {
-    loss.check(logits.len(), labels);
+    let Range { start: first, end } = loss.rows(logits.len(), labels);
     assert_eq!(rows.len(), labels.len(), "a row for each label");
     let (classes, weights) = (loss.classes, loss.sum_of_weights());
     let factor = f64::from(loss.factor) / loss.total_weight(labels);
@@ -121,17 +131,17 @@ pub fn cross_entropy(
         Shares::new(gradient)
     });
     let shares = Shares::new(rows);
-    cpu.pool().run_ranges(labels.len(), classes, &|range| {
+    cpu.pool().run_ranges(end - first, classes, &|range| {
         for i in range {
             let x = &logits[i * classes..(i + 1) * classes];
             // SAFETY: every row belongs to one task.
             let (gradient, row) =
-                unsafe { (gradient.as_ref().map(|g| g.part(i * classes, classes)), &mut shares.part(i, 1)[0]) };
-            let targets = loss.targets(labels, i);
+                unsafe { (gradient.as_ref().map(|g| g.part(i * classes, classes)), &mut shares.part(first + i, 1)[0]) };
+            let targets = loss.targets(labels, first + i);
             *row = dispatch(cpu.isa(), EntropyRow { loss, x, targets, weights, factor, gradient });
         }
     });
-    factor * sum_samples(rows.len(), &|i| f64::from(rows[i].loss))
+    factor * sum_samples(end, &|i| f64::from(rows[i].loss))
 }
 
 struct EntropyRow<'a> {
@@ -192,50 +202,122 @@ fn weighted_sum<S: Simd>(s: S, x: &[f32], max: f32, weights: Option<&[f32]>) -> 
     f64::from(s.sum(sum))
 }
 
-/// The definition of [`mean_squared`]: the loss, and its gradient for `x`.
-pub fn mean_squared_reference<T: Real>(factor: f64, x: &[T], targets: &[T], gradient: &mut [T]) -> T {
-    let factor = T::from_f64(factor / x.len() as f64);
+/// A loss of each output by itself against a target, its mean over all outputs of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct EachOutput {
+    /// What an output costs.
+    pub cost: Cost,
+    /// Outputs of a row.
+    pub width: usize,
+    /// Factor of loss and gradient: the weight of this output of a network.
+    pub factor: f32,
+    /// Rows of the batch before these, which may be a part of it; targets are the batch's.
+    pub first: usize,
+}
+
+/// What one output costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// (x − target)², PyTorch's `MSELoss`. Nothing counts as correct.
+    Squared,
+    /// Binary cross-entropy of a logit and a target in [0, 1], PyTorch's `BCEWithLogitsLoss`: max(x, 0) − x·target +
+    /// ln(1 + e^−|x|), which no logit overflows. A row is correct if all its probabilities are on the side of 0.5 where their
+    /// targets are.
+    Logistic,
+}
+
+impl EachOutput {
+    /// The rows of `x` among those of the batch.
+    fn rows(&self, x: usize, targets: usize) -> Range<usize> {
+        let rows = self.first..self.first + x / self.width;
+        let fits = x.is_multiple_of(self.width) && targets.is_multiple_of(self.width);
+        assert!(fits && rows.end * self.width <= targets, "a row of {} targets for each sample", self.width);
+        rows
+    }
+}
+
+/// The definition: the loss of the rows, divided by the whole batch, and its gradient for `x`.
+pub fn each_output_reference<T: Real>(loss: &EachOutput, [x, targets]: [&[T]; 2], gradient: &mut [T]) -> T {
+    let rows = loss.rows(x.len(), targets.len());
+    let factor = T::from_f64(f64::from(loss.factor) / targets.len() as f64);
     let mut sum = T::ZERO;
-    for ((&x, &target), d) in x.iter().zip(targets).zip(gradient) {
-        sum += (x - target) * (x - target);
-        *d = T::from_f64(2.0) * factor * (x - target);
+    for ((&x, &target), d) in x.iter().zip(&targets[rows.start * loss.width..]).zip(gradient) {
+        let (cost, slope) = match loss.cost {
+            Cost::Squared => ((x - target) * (x - target), T::from_f64(2.0) * (x - target)),
+            Cost::Logistic => {
+                let positive = if x > T::ZERO { x } else { T::ZERO };
+                let probability = T::ONE / (T::ONE + (-x).exp());
+                (positive - x * target + (T::ONE + (-x.abs()).exp()).ln(), probability - target)
+            }
+        };
+        sum += cost;
+        *d = factor * slope;
     }
     sum * factor
 }
 
-/// The mean of (x − target)² over all elements of a batch of rows of `width`, times `factor`; writes each sample's own
-/// mean (nothing counts as correct) and, if wanted, the gradient for `x`.
-pub fn mean_squared(
+/// The loss of a batch up to the last row of `x`; writes each sample's own mean among the rows of the batch and, if wanted,
+/// the gradient for `x`.
+///
+/// # Panics
+/// A slice has a wrong length.
+pub fn each_output(
     cpu: &Cpu,
-    width: usize,
-    factor: f32,
+    loss: &EachOutput,
     [x, targets]: [&[f32]; 2],
     gradient: Option<&mut [f32]>,
     rows: &mut [Row],
 ) -> f64 {
-    assert!(x.len() == targets.len() && x.len() == rows.len() * width, "a row of {width} for each sample");
-    let factor = f64::from(factor) / rows.len() as f64;
-    let scale = (2.0 * factor / width as f64) as f32;
+    let width = loss.width;
+    let Range { start: first, end } = loss.rows(x.len(), targets.len());
+    assert_eq!(rows.len() * width, targets.len(), "a row for each sample");
+    let factor = f64::from(loss.factor) / rows.len() as f64;
+    let scale = factor / width as f64;
     let gradient = gradient.map(|gradient| {
         assert_eq!(gradient.len(), x.len(), "a gradient for each element");
         Shares::new(gradient)
     });
     let shares = Shares::new(rows);
-    cpu.pool().run_ranges(x.len() / width.max(1), width, &|range| {
+    cpu.pool().run_ranges(end - first, width, &|range| {
         for i in range {
-            let [x, targets] = [x, targets].map(|x| &x[i * width..(i + 1) * width]);
+            let (x, targets) = (&x[i * width..(i + 1) * width], &targets[(first + i) * width..][..width]);
             // SAFETY: every row belongs to one task.
             let (gradient, row) =
-                unsafe { (gradient.as_ref().map(|g| g.part(i * width, width)), &mut shares.part(i, 1)[0]) };
-            let sum = dispatch(cpu.isa(), Squares { x, targets });
-            if let Some(gradient) = gradient {
-                let distances = x.iter().zip(targets).map(|(x, target)| x - target);
-                gradient.iter_mut().zip(distances).for_each(|(d, distance)| *d = scale * distance);
-            }
-            *row = Row { loss: sum / width as f32, correct: false };
+                unsafe { (gradient.as_ref().map(|g| g.part(i * width, width)), &mut shares.part(first + i, 1)[0]) };
+            *row = match loss.cost {
+                Cost::Squared => squared(cpu, x, targets, scale, gradient),
+                Cost::Logistic => logistic(x, targets, scale, gradient),
+            };
         }
     });
-    factor * sum_samples(rows.len(), &|i| f64::from(rows[i].loss))
+    factor * sum_samples(end, &|i| f64::from(rows[i].loss))
+}
+
+fn squared(cpu: &Cpu, x: &[f32], targets: &[f32], scale: f64, gradient: Option<&mut [f32]>) -> Row {
+    let sum = dispatch(cpu.isa(), Squares { x, targets });
+    if let Some(gradient) = gradient {
+        let scale = (2.0 * scale) as f32;
+        let distances = x.iter().zip(targets).map(|(x, target)| x - target);
+        gradient.iter_mut().zip(distances).for_each(|(d, distance)| *d = scale * distance);
+    }
+    Row { loss: sum / x.len() as f32, correct: false }
+}
+
+/// In f64, one after the other: a row has as many values as there are classes.
+fn logistic(x: &[f32], targets: &[f32], scale: f64, mut gradient: Option<&mut [f32]>) -> Row {
+    let (mut sum, mut correct) = (0.0, true);
+    for (i, (&x, &target)) in x.iter().zip(targets).enumerate() {
+        correct &= (x >= 0.0) == (target >= 0.5);
+        let (x, target) = (f64::from(x), f64::from(target));
+        // e^−|x| lies in (0, 1], and is NaN where x is.
+        let small = exp_f64(-x.abs());
+        sum += x.max(0.0) - x * target + ln(1.0 + small);
+        if let Some(gradient) = &mut gradient {
+            let probability = if x >= 0.0 { 1.0 } else { small } / (1.0 + small);
+            gradient[i] = (scale * (probability - target)) as f32;
+        }
+    }
+    Row { loss: (sum / x.len() as f64) as f32, correct }
 }
 
 struct Squares<'a> {

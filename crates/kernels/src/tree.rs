@@ -19,6 +19,11 @@ pub(crate) struct Place {
 }
 
 impl Tree {
+    /// A tree in which so many leaves have been placed, one by one.
+    pub fn after(leaves: usize) -> Tree {
+        Tree { occupied: leaves as u32 }
+    }
+
     /// Places the sum of the next 2^`level` leaves. Fewer leaves may stand for them at the end of a run (see
     /// [`Tree::place_last`]): lower levels that are still occupied are joined first.
     pub fn place(&mut self, level: usize) -> Place {
@@ -67,6 +72,7 @@ mod tests {
         let mut stack = vec![String::new(); 32];
         for (i, leaf) in leaves.iter().enumerate() {
             let last = i + 1 == leaves.len();
+            assert_eq!(tree.occupied, Tree::after(i << level).occupied);
             let place = if last { tree.place_last() } else { tree.place(level) };
             let joined = place.joins().fold(leaf.clone(), |sum, level| format!("({}{sum})", stack[level]));
             stack[place.level] = joined;

@@ -76,7 +76,7 @@ fn options() -> [TrainOptions; 3] {
     ]
 }
 
-/// `n` pictures with what either loss wants of them.
+/// `n` pictures with what any loss wants of them.
 fn batch(net: &Resolved, n: usize) -> Batch {
     let values = |count: usize| (0..count).map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0).collect::<Vec<f32>>();
     let labels = (0..n).map(|i| (i % net.classes) as u32).collect();
@@ -129,6 +129,13 @@ fn a_step_after_the_first_allocates_nothing_and_starts_no_thread() {
     let training = Training::new(net, initialise(net, 0), &options()[0], &device, BATCH).unwrap();
     assert!(region.change().allocations > 0, "the allocator counts");
     assert_eq!(threads(), outside.map(|n| n + THREADS - 1), "the threads are counted");
+    drop(training);
+
+    let lenet5 = &nets()[0].1;
+    let in_parts = TrainOptions { accumulate: 2, ..options()[2].clone() };
+    let mut training = Training::new(lenet5, initialise(lenet5, 0), &in_parts, &Device::cpu(THREADS), 32).unwrap();
+    let whole = Batch { targets: vec![], ..batch(lenet5, 32) };
+    assert_steady("training in parts", || assert!(training.step(&whole, 0.001, 0).unwrap().finite));
     drop(training);
 
     for (name, net) in nets() {

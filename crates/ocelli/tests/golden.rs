@@ -6,7 +6,7 @@ use common::{Golden, deviation, difference, folder, rms};
 use ocelli::exec::{Device, gradients};
 use ocelli::net::{Net, Resolved, Role};
 use ocelli::{Tensor, Tensors};
-use ocelli_kernels::loss::{CrossEntropy, Row, cross_entropy, mean_squared};
+use ocelli_kernels::loss::{Cost, CrossEntropy, EachOutput, Row, cross_entropy, each_output};
 use ocelli_kernels::update::{Rule, Step, Updated, update};
 use ocelli_kernels::{Cpu, Isa};
 
@@ -121,9 +121,15 @@ fn losses_and_their_gradients_are_those_of_pytorch() {
         for isa in Isa::available() {
             let cpu = Cpu::with_isa(2, isa).unwrap();
             let (mut gradient, mut rows) = (vec![0.0; n * classes], vec![Row::default(); n]);
-            let found = if golden.metadata["loss"] == "mean_squared" {
+            let cost = match golden.metadata["loss"].as_str() {
+                "mean_squared" => Some(Cost::Squared),
+                "binary_cross_entropy" => Some(Cost::Logistic),
+                _ => None,
+            };
+            let found = if let Some(cost) = cost {
                 let targets = &golden.tensor("targets").data;
-                mean_squared(&cpu, classes, 1.0, [&logits.data, targets], Some(&mut gradient), &mut rows)
+                let loss = EachOutput { cost, width: classes, factor: 1.0, first: 0 };
+                each_output(&cpu, &loss, [&logits.data, targets], Some(&mut gradient), &mut rows)
             } else {
                 let labels: Vec<u32> = golden.integers["labels"].iter().map(|&label| label as u32).collect();
                 let class_weights = golden.tensors.get("class_weights").map(|t| &t.data[..]);
@@ -133,6 +139,7 @@ fn losses_and_their_gradients_are_those_of_pytorch() {
                     class_weights,
                     factor: 1.0,
                     mixed: &[],
+                    first: 0,
                 };
                 cross_entropy(&cpu, &loss, &logits.data, &labels, Some(&mut gradient), &mut rows)
             };

@@ -94,6 +94,10 @@ pub struct Flags {
     #[arg(long, value_name = "N", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     batch_size: Option<u64>,
+    /// Parts that a step runs in, one after the other, so that only one takes memory [default: 1]
+    #[arg(long, value_name = "N", help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accumulate: Option<u64>,
     /// sgd, adam, adamw or adadelta [default: sgd]
     #[arg(long, visible_alias = "opt", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]

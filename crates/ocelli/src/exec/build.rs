@@ -39,7 +39,8 @@ pub struct TrainingGraph {
 ///
 /// Each parameter is updated as soon as its gradient is complete, so that the gradient's memory is free again; with
 /// clipping all gradients must wait for their common norm.
-pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph> {
+/// With [`TrainOptions::accumulate`] a part has `part` pictures.
+pub fn training(net: &Resolved, options: &TrainOptions, part: usize) -> Result<TrainingGraph> {
     if matches!(options.loss, LossKind::CrossEntropy { .. }) {
         net.check_logits()?;
     }
@@ -90,6 +91,9 @@ pub fn training(net: &Resolved, options: &TrainOptions) -> Result<TrainingGraph>
         }
     }
     graph.results = losses.iter().copied().chain([correct]).chain(square_sum).collect();
+    if options.accumulate > 1 {
+        graph.run_in_parts(part, options.accumulate);
+    }
     Ok(TrainingGraph { graph, losses, correct, square_sum })
 }
 

@@ -15,7 +15,7 @@ mod training;
 pub use gradients::{GradientsOf, gradients};
 pub use inference::Inference;
 pub use optimizer::Optimizer;
-pub use training::{StepResult, TrainOptions, Training};
+pub use training::{StepResult, TrainOptions, Training, part_size};
 
 pub use crate::graph::LossKind as Loss;
 pub use crate::plan::{Feed, Part};
@@ -138,7 +138,7 @@ pub struct Memory {
     pub scratch: usize,
 }
 
-/// What inference takes, or training with `options` and its validation, for a batch; asked of the plans, without taking it.
+/// What inference takes, or training with `options` and its validation, for a batch (or a part of one); asked of the plans, without taking it.
 ///
 /// # Errors
 /// The network cannot be run, or not be trained.
@@ -146,7 +146,7 @@ pub fn memory(net: &Resolved, options: Option<&TrainOptions>, device: &Device, b
     let mut session = device.session()?;
     session.add(&Arc::new(build::inference(net)?), batch, false)?;
     if let Some(options) = options {
-        session.add(&Arc::new(build::training(net, options)?.graph), batch, false)?;
+        session.add(&Arc::new(build::training(net, options, batch)?.graph), batch, false)?;
         if options.average {
             average::Averages::add(net, &mut *session, batch)?;
         }

@@ -128,6 +128,9 @@ impl<T: Real> Interpreter<T> {
     ) -> Result<()> {
         let graph = self.graph.clone();
         for node in &graph.nodes[nodes] {
+            if node.op.last_part() && feed.rest > 0 {
+                continue;
+            }
             self.node(&graph, node, n, feed, stored).map_err(|e| e.at(node.op.name()))?;
         }
         Ok(())
@@ -143,6 +146,9 @@ impl<T: Real> Interpreter<T> {
     ) -> Result<()> {
         if matches!(node.op, Op::Update { .. } | Op::RunningStatistics { .. }) {
             return self.change(graph, node, feed, stored);
+        }
+        if let Op::JoinParts { .. } = node.op {
+            return self.join_parts(graph, node, feed, stored);
         }
         let inputs = node
             .inputs
@@ -164,6 +170,25 @@ impl<T: Real> Interpreter<T> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Adds a part's gradient to those before it, which wait together.
+    fn join_parts(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        feed: &Feed,
+        stored: &mut BTreeMap<String, Vec<T>>,
+    ) -> Result<()> {
+        let mut sum = self.value(node.inputs[0], stored).map(<[T]>::to_vec).unwrap_or_default();
+        let name = graph.values[node.inputs[1].index()].name.clone().unwrap_or_default();
+        let waiting = stored.get_mut(&name).ok_or_else(|| Error::new(format!("{name} is missing")))?;
+        if feed.first > 0 {
+            sum.iter_mut().zip(&*waiting).for_each(|(sum, &before)| *sum += before);
+        }
+        waiting[..sum.len()].copy_from_slice(&sum);
+        self.values[node.outputs[0].index()] = Some(sum);
         Ok(())
     }
 
@@ -460,7 +485,9 @@ fn compute<T: Real>(
             let before = x.get(1).map_or(T::ZERO, |total| total[0]);
             one(vec![before + x[0].iter().map(|&g| g * g).sum()])
         }
-        Op::RunningStatistics { .. } | Op::Update { .. } => Err(Error::new("changes stored values")),
+        Op::RunningStatistics { .. } | Op::Update { .. } | Op::JoinParts { .. } => {
+            Err(Error::new("changes stored values"))
+        }
         Op::Softmax => {
             let mut y = zeros(0);
             rows(extent(input_ty(0)), &[x[0]], &mut y, |x, y| softmax::softmax_reference(x[0].len(), x[0], y));
@@ -478,7 +505,7 @@ fn compute<T: Real>(
             let extent = extent(input_ty(0));
             let which = dropout::Dropout { rate, seed: feed.seed, layer: key, step: feed.step };
             let mut y = zeros(0);
-            dropout::dropout_reference(&which, 0, [extent.channels, extent.pixels], x[0], &mut y);
+            dropout::dropout_reference(&which, feed.first as u64, [extent.channels, extent.pixels], x[0], &mut y);
             one(y)
         }
         Op::Loss { kind: LossKind::CrossEntropy { smoothing, class_weights }, weight } => {
@@ -490,17 +517,20 @@ fn compute<T: Real>(
                 class_weights,
                 factor: *weight,
                 mixed: feed.mixed,
+                first: feed.first,
             };
             let mut gradient = zeros(2);
             let total = loss::cross_entropy_reference(&cost, x[0], feed.labels, &mut gradient);
             let first_largest = |row: &[T]| (1..classes).fold(0, |best, c| if row[c] > row[best] { c } else { best });
-            let rows = x[0].chunks(classes).zip(feed.labels);
+            let rows = x[0].chunks(classes).zip(&feed.labels[feed.first..]);
             let correct = rows.filter(|(row, label)| first_largest(row) == **label as usize).count();
             many(vec![vec![total], vec![T::from_f64(correct as f64)], gradient])
         }
         Op::Loss { kind: LossKind::MeanSquared, weight } => {
+            let (cost, width) = (loss::Cost::Squared, input_ty(0).per_picture());
+            let cost = loss::EachOutput { cost, width, factor: *weight, first: feed.first };
             let mut gradient = zeros(2);
-            let total = loss::mean_squared_reference(f64::from(*weight), x[0], &of(feed.targets), &mut gradient);
+            let total = loss::each_output_reference(&cost, [x[0], &of(feed.targets)], &mut gradient);
             many(vec![vec![total], vec![T::ZERO], gradient])
         }
     }

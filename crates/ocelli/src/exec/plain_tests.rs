@@ -404,7 +404,7 @@ type WithGradients = (Graph, Vec<ValueId>, BTreeMap<String, ValueId>);
 fn trained(net: &Resolved, loss: &LossKind) -> WithGradients {
     let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false };
     let options = TrainOptions::new(loss.clone(), optimizer);
-    let build::TrainingGraph { graph, losses, .. } = build::training(net, &options).unwrap();
+    let build::TrainingGraph { graph, losses, .. } = build::training(net, &options, 1).unwrap();
     let updates = graph.nodes.iter().filter(|node| matches!(node.op, Op::Update { .. }));
     let gradients: BTreeMap<String, ValueId> =
         updates.map(|node| (graph.values[node.inputs[0].index()].name.clone().unwrap(), node.inputs[1])).collect();

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::net::Resolved;
 use crate::tensor::{Tensor, Tensors};
+use ocelli_kernels::reduce::{GROUP, is_part};
 use std::sync::Arc;
 
 /// What a training run computes, apart from the learning rate, which may change each step.
@@ -24,13 +25,37 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Keeps an average of the parameters beside them, which [`Training::average`] moves and evaluation uses.
     pub average: bool,
+    /// Parts that a batch runs in, one after the other, see [`part_size`].
+    pub accumulate: usize,
 }
 
 impl TrainOptions {
     /// A loss and an optimiser, with nothing besides.
     pub fn new(loss: Loss, optimizer: Optimizer) -> TrainOptions {
-        TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0, average: false }
+        TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0, average: false, accumulate: 1 }
     }
+}
+
+/// Pictures of each of `accumulate` parts of a batch. Gradients of the parts join to those of the batch, bit for bit, where
+/// the kernels' sums can be cut: between groups of 16 pictures, a power of two of them in each part.
+///
+/// # Errors
+/// They cannot be cut there.
+pub fn part_size(batch: usize, accumulate: usize) -> Result<usize> {
+    let fits = |parts: &usize| *parts == 1 || batch.is_multiple_of(*parts) && is_part(batch / parts);
+    if accumulate > 0 && fits(&accumulate) {
+        return Ok(batch / accumulate);
+    }
+    let what = format!("accumulate {accumulate} for a batch of {batch}: parts must have 16, 32, 64 … pictures");
+    let near = (2..=batch / GROUP).filter(fits).min_by_key(|parts| parts.abs_diff(accumulate));
+    Err(Error::usage(what).advice(match near {
+        Some(parts) => format!("Choose --accumulate {parts}: {} pictures each.", batch / parts),
+        None => {
+            let parts = accumulate.max(2);
+            let groups = 1 << (batch / parts / GROUP).max(1).ilog2();
+            format!("Choose --batch-size {}: {} pictures each.", parts.saturating_mul(groups * GROUP), groups * GROUP)
+        }
+    }))
 }
 
 /// What a step tells.
@@ -40,7 +65,7 @@ pub struct StepResult {
     pub loss: f32,
     /// Pictures whose largest output is their class.
     pub correct: usize,
-    /// Whether the loss is a number; if not, nothing was updated.
+    /// Whether the loss is a number; if not, nothing was updated, but running statistics by the parts before.
     pub finite: bool,
     /// Norm of all gradients together before clipping, where clipping is on.
     pub grad_norm: Option<f32>,
@@ -58,6 +83,8 @@ pub struct Training {
     options: TrainOptions,
     device: Device,
     batch: usize,
+    /// Pictures that run at a time.
+    part: usize,
     evaluation: (usize, Arc<Graph>),
     averages: Option<Averages>,
 }
@@ -66,7 +93,8 @@ impl Training {
     /// A network with the given parameters, for batches of at most `batch` pictures.
     ///
     /// # Errors
-    /// A parameter is missing or of another shape, a layer cannot be trained, or there is no memory for such a batch.
+    /// A parameter is missing or of another shape, a layer cannot be trained, there is no memory for such a batch, or it
+    /// cannot be cut into [`TrainOptions::accumulate`] parts.
     pub fn new(
         net: &Resolved,
         tensors: Tensors,
@@ -74,18 +102,19 @@ impl Training {
         device: &Device,
         batch: usize,
     ) -> Result<Training> {
-        let built = build::training(net, options)?;
+        let part = part_size(batch, options.accumulate)?;
+        let built = build::training(net, options, part)?;
         let mut session = device.session()?;
         let graph = Arc::new(built.graph);
-        let plan = session.add(&graph, batch, false)?;
+        let plan = session.add(&graph, part, false)?;
         // Made now, because the parameters would have to move if they needed more room later.
         let mut evaluated = build::inference(net)?;
         if options.average {
             average::rename(&mut evaluated);
         }
         let evaluated = Arc::new(evaluated);
-        let evaluation = session.add(&evaluated, batch, false)?;
-        let averages = options.average.then(|| Averages::add(net, &mut *session, batch)).transpose()?;
+        let evaluation = session.add(&evaluated, part, false)?;
+        let averages = options.average.then(|| Averages::add(net, &mut *session, part)).transpose()?;
         session.reserve(plan)?;
         session.reserve(evaluation)?;
         build::move_parameters(net, tensors, &mut *session)?;
@@ -103,6 +132,7 @@ impl Training {
             options: options.clone(),
             device: *device,
             batch,
+            part,
             evaluation: (evaluation, evaluated),
             averages,
         })
@@ -114,16 +144,18 @@ impl Training {
     /// The batch does not fit the network.
     pub fn step(&mut self, batch: &Batch, lr: f32, step: u64) -> Result<StepResult> {
         let feed = self.feed(batch, lr, step)?;
-        self.session.run(self.plan, Part::Forward, batch.n, &feed)?;
-        let loss: f32 = self.losses.iter().map(|&v| self.session.number(self.plan, v)).sum();
-        let correct = self.session.number(self.plan, self.correct) as usize;
-        let mut result = StepResult { loss, correct, finite: loss.is_finite(), grad_norm: None };
-        if result.finite {
-            self.session.run(self.plan, Part::Backward, batch.n, &feed)?;
-            if let Some(value) = self.square_sum {
-                result.grad_norm = Some(self.session.number(self.plan, value).sqrt());
+        let mut result = StepResult { loss: 0.0, correct: 0, finite: true, grad_norm: None };
+        for (n, feed) in parts(self.part, batch.n, feed) {
+            self.session.run(self.plan, Part::Forward, n, &feed)?;
+            result.loss = self.losses.iter().map(|&v| self.session.number(self.plan, v)).sum();
+            result.correct = self.session.number(self.plan, self.correct) as usize;
+            result.finite = result.loss.is_finite();
+            if !result.finite {
+                return Ok(result);
             }
+            self.session.run(self.plan, Part::Backward, n, &feed)?;
         }
+        result.grad_norm = self.square_sum.map(|value| self.session.number(self.plan, value).sqrt());
         Ok(result)
     }
 
@@ -134,9 +166,11 @@ impl Training {
     pub fn profile(&mut self, batch: &Batch, lr: f32) -> Result<Vec<(Part, Timing)>> {
         let feed = self.feed(batch, lr, 0)?;
         let mut all = Vec::new();
-        for part in [Part::Forward, Part::Backward] {
-            let timings = self.session.profile(self.plan, part, batch.n, &feed)?;
-            all.extend(timings.into_iter().map(|t| (part, t)));
+        for (n, feed) in parts(self.part, batch.n, feed) {
+            for part in [Part::Forward, Part::Backward] {
+                let timings = self.session.profile(self.plan, part, n, &feed)?;
+                all.extend(timings.into_iter().map(|t| (part, t)));
+            }
         }
         Ok(all)
     }
@@ -198,7 +232,9 @@ impl Training {
         for (i, batch) in batches.enumerate() {
             let batch = batch?;
             let feed = self.feed(&batch, 0.0, i as u64)?;
-            averages.add_statistics(&mut *self.session, batch.n, &feed, &mut sums)?;
+            for (n, feed) in parts(self.part, batch.n, feed) {
+                averages.add_statistics(&mut *self.session, n, &feed, &mut sums)?;
+            }
         }
         averages.write_statistics(&mut *self.session, &sums)
     }
@@ -221,7 +257,7 @@ impl Training {
     pub fn logits(&mut self, images: &[f32], n: usize) -> Result<Vec<f32>> {
         let (plan, graph) = &self.evaluation;
         let mut logits = Vec::new();
-        build::run_in_batches(&mut *self.session, *plan, graph, self.batch, images, n, &mut logits)?;
+        build::run_in_batches(&mut *self.session, *plan, graph, self.part, images, n, &mut logits)?;
         Ok(logits)
     }
 
@@ -279,15 +315,17 @@ impl Training {
             return Ok(format!("the input picture {picture} of the batch holds {}", batch.images[i]));
         }
         let mut session = self.device.session()?;
-        let plan = session.add(&self.graph, batch.n, true)?;
+        let plan = session.add(&self.graph, self.part.min(batch.n), true)?;
         let tensors = self.tensors();
         build::move_parameters(&self.net, tensors, &mut *session)?;
-        session.run(plan, Part::Forward, batch.n, &feed)?;
-        for node in &self.graph.nodes[..self.graph.forward_nodes] {
-            let Some(layer) = node.layer else { continue };
-            let values = session.fetch(plan, node.outputs[0], batch.n).unwrap_or_default();
-            if let Some(value) = values.iter().find(|x| !x.is_finite()) {
-                return Ok(format!("the output of layer {} holds {value}", self.net.layers[layer].name));
+        for (n, feed) in parts(self.part, batch.n, feed) {
+            session.run(plan, Part::Forward, n, &feed)?;
+            for node in &self.graph.nodes[..self.graph.forward_nodes] {
+                let Some(layer) = node.layer else { continue };
+                let values = session.fetch(plan, node.outputs[0], n).unwrap_or_default();
+                if let Some(value) = values.iter().find(|x| !x.is_finite()) {
+                    return Ok(format!("the output of layer {} holds {value}", self.net.layers[layer].name));
+                }
             }
         }
         Ok("the loss is not finite, though every layer's output is".to_string())
@@ -297,4 +335,14 @@ impl Training {
     pub fn memory(&self) -> Memory {
         self.session.memory()
     }
+}
+
+/// The parts of a batch of `n` pictures that `feed` feeds, up to `part` pictures each.
+fn parts(part: usize, n: usize, feed: Feed) -> impl Iterator<Item = (usize, Feed)> {
+    let picture = feed.images.len() / n.max(1);
+    (0..n).step_by(part).map(move |first| {
+        let count = part.min(n - first);
+        let images = &feed.images[first * picture..][..count * picture];
+        (count, Feed { images, first, rest: n - first - count, ..feed })
+    })
 }

@@ -231,6 +231,31 @@ impl Graph {
         consumers
     }
 
+    /// Lets a batch run in up to `parts` parts of `part` pictures: wherever gradients sum over the batch, the parts' sums
+    /// join. What reads them runs after the last part.
+    pub(crate) fn run_in_parts(&mut self, part: usize, parts: usize) {
+        let read: Vec<bool> = self.consumers().iter().map(|readers| !readers.is_empty()).collect();
+        let mut joined: Vec<ValueId> = (0..self.values.len() as u32).map(ValueId).collect();
+        let has_batch = |graph: &Graph, value: &ValueId| graph.ty(*value).dims.contains(&Dim::Batch);
+        let backward = self.nodes.split_off(self.forward_nodes);
+        for mut node in backward {
+            node.inputs.iter_mut().for_each(|value| *value = joined[value.index()]);
+            let sums = node.inputs.iter().any(|value| has_batch(self, value));
+            let layer = node.layer;
+            let made = node.outputs.iter().filter(|value| sums && read[value.index()] && !has_batch(self, value));
+            let made: Vec<ValueId> = made.copied().collect();
+            self.nodes.push(node);
+            for value in made {
+                let ty = self.ty(value).clone();
+                let sizes = [ocelli_kernels::reduce::waiting(parts), ty.per_picture()];
+                let waiting = self.store(format!("waiting.{}", value.index()), &sizes);
+                joined[value.index()] = self.value(ty, None);
+                let (inputs, outputs) = (vec![value, waiting], vec![joined[value.index()]]);
+                self.nodes.push(Node { op: Op::JoinParts { part }, inputs, outputs, layer });
+            }
+        }
+    }
+
     pub(crate) fn value(&mut self, ty: Type, name: Option<String>) -> ValueId {
         self.values.push(Value { ty, name });
         ValueId(self.values.len() as u32 - 1)

@@ -260,6 +260,12 @@ pub enum Op {
         /// Factor of loss and gradient, for networks with several outputs.
         weight: f32,
     },
+    /// `(gradient of a part of the batch, waiting) → gradient of the batch`, where a batch runs in parts: what comes before
+    /// the last part waits, see [`ocelli_kernels::reduce::join_part`]. Changes its last input.
+    JoinParts {
+        /// Pictures of a part.
+        part: usize,
+    },
     /// `(gradient, total?) → total`: adds the sum of squares, for the norm of all gradients.
     SquareSum,
     /// `(parameter, gradient, [norm², if clipping], state …) → ()`. Changes the parameter and the state.
@@ -276,6 +282,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it runs in the last part of a batch only: it reads gradients of the whole batch.
+    pub fn last_part(&self) -> bool {
+        matches!(self, Op::Gather(_) | Op::SquareSum | Op::Update { .. })
+    }
+
     /// The name for messages.
     pub fn name(&self) -> String {
         let debug = format!("{self:?}");
@@ -407,6 +418,7 @@ impl Op {
             Op::RunningStatistics { .. } | Op::Update { .. } => vec![],
             Op::Activate(_)
             | Op::ActivateBackward(_)
+            | Op::JoinParts { .. }
             | Op::BatchNormInfer { .. }
             | Op::AddBias
             | Op::Scale(_)

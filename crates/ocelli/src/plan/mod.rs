@@ -7,7 +7,7 @@
 mod memory;
 
 use crate::error::{Error, Result};
-use crate::graph::{ElementType, Graph, ValueId};
+use crate::graph::{ElementType, Graph, Node, ValueId};
 use crate::words::bytes;
 use ocelli_kernels::Cpu;
 use ocelli_kernels::arena::{Arena, Parts, Span};
@@ -19,12 +19,16 @@ use std::collections::BTreeMap;
 pub struct Feed<'a> {
     /// Pictures, `[n, channels, height, width]`.
     pub images: &'a [f32],
-    /// Class indices.
+    /// Class indices of the whole batch.
     pub labels: &'a [u32],
-    /// Second classes with their shares of the target; empty where there are none.
+    /// Second classes with their shares of the target, of the whole batch; empty where there are none.
     pub mixed: &'a [Mixed],
-    /// Targets of a regression, `[n, outputs]`.
+    /// Targets of a regression, `[n, outputs]`, of the whole batch.
     pub targets: &'a [f32],
+    /// Pictures of the batch before these, where it runs in parts.
+    pub first: usize,
+    /// Pictures of the batch after these.
+    pub rest: usize,
     /// The gradient of a loss with respect to the result.
     pub output_gradient: &'a [f32],
     /// Learning rate.
@@ -77,6 +81,8 @@ pub struct Step {
     spans: [Vec<Span>; 4],
     /// The layer it belongs to.
     pub layer: Option<usize>,
+    /// Of a batch in parts it runs in the last one only.
+    last_part: bool,
     /// What it does, for time tables.
     pub name: &'static str,
     /// Which of several kernels does it.
@@ -185,6 +191,7 @@ pub struct Builder<'g> {
     steps: Vec<PendingStep>,
     of_value: Vec<Option<BufferId>>,
     layer: Option<usize>,
+    last_part: bool,
     store: &'g mut Store,
 }
 
@@ -193,6 +200,7 @@ struct PendingStep {
     reads: Vec<BufferId>,
     writes: Vec<BufferId>,
     layer: Option<usize>,
+    last_part: bool,
     name: &'static str,
     kernel: Option<&'static str>,
     constant: bool,
@@ -204,7 +212,8 @@ impl<'g> Builder<'g> {
         let mut readers: Vec<usize> = graph.consumers().iter().map(Vec::len).collect();
         graph.results.iter().for_each(|v| readers[v.index()] += 1);
         let of_value = vec![None; graph.values.len()];
-        Builder { graph, batch, keep_all, readers, buffers: vec![], steps: vec![], of_value, layer: None, store }
+        let (buffers, steps) = (vec![], vec![]);
+        Builder { graph, batch, keep_all, readers, buffers, steps, of_value, layer: None, last_part: false, store }
     }
 
     /// Whether the graph changes its parameters.
@@ -212,9 +221,9 @@ impl<'g> Builder<'g> {
         self.graph.forward_nodes < self.graph.nodes.len()
     }
 
-    /// The layer that the next steps belong to.
-    pub fn set_layer(&mut self, layer: Option<usize>) {
-        self.layer = layer;
+    /// The layer that the next steps belong to, and whether they run in a batch's last part only.
+    pub fn set_node(&mut self, node: &Node) {
+        (self.layer, self.last_part) = (node.layer, node.op.last_part());
     }
 
     /// Memory that lives across runs, shared by all plans under the same name.
@@ -278,8 +287,8 @@ impl<'g> Builder<'g> {
 
     /// Adds a step.
     pub fn step(&mut self, name: &'static str, reads: &[BufferId], writes: &[BufferId], body: Body) {
-        let (reads, writes, layer) = (reads.to_vec(), writes.to_vec(), self.layer);
-        self.steps.push(PendingStep { body, reads, writes, layer, name, kernel: None, constant: false });
+        let (reads, writes, layer, last_part) = (reads.to_vec(), writes.to_vec(), self.layer, self.last_part);
+        self.steps.push(PendingStep { body, reads, writes, layer, last_part, name, kernel: None, constant: false });
     }
 
     /// Says which kernel the last step chose.
@@ -346,7 +355,8 @@ impl<'g> Builder<'g> {
             let (reads, store_reads, scratch_reads) = place(&step.reads);
             let (writes, store_writes, scratch_writes) = place(&step.writes);
             let spans = [store_reads, store_writes, scratch_reads, scratch_writes];
-            Step { body: step.body, reads, writes, spans, layer: step.layer, name: step.name, kernel: step.kernel }
+            let PendingStep { body, layer, last_part, name, kernel, .. } = step;
+            Step { body, reads, writes, spans, layer, last_part, name, kernel }
         };
         let values = self.of_value.iter().map(|b| b.as_ref().map(&span)).collect();
         Plan {
@@ -418,6 +428,9 @@ impl Plan {
         };
         let store = store.arena()?;
         for step in steps {
+            if step.last_part && run.feed.rest > 0 {
+                continue;
+            }
             let [store_reads, store_writes, scratch_reads, scratch_writes] = &step.spans;
             let mut io = Io {
                 store: store.parts(store_reads, store_writes),

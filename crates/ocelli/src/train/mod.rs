@@ -231,6 +231,8 @@ fn draw(folder: &RunFolder, classes: &[String], outcome: &Outcome) -> Result<()>
 }
 
 #[cfg(test)]
+mod accumulate_tests;
+#[cfg(test)]
 mod averaging_tests;
 #[cfg(test)]
 mod judge_tests;

@@ -1,6 +1,7 @@
 //! The ranges of the settings.
 
 use super::{ClassWeights, OptimizerName, ScheduleName, Settings};
+use crate::exec::part_size;
 use crate::{Error, Result};
 
 /// Fails if a setting is out of its range, with the number and the range.
@@ -13,6 +14,7 @@ pub(super) fn check(settings: &Settings) -> Result<()> {
     if settings.batch_size == 0 {
         return Err(Error::usage("a batch of 0 pictures").advice("Choose --batch-size 1 or more."));
     }
+    part_size(settings.batch_size, settings.accumulate)?;
     number("epochs", settings.epochs as f64, (1..=1_000_000).contains(&settings.epochs), "1 to 1,000,000")?;
     number("lr", settings.lr(), settings.lr() > 0.0 && settings.lr() <= 1e6, "a number above 0; 0.01 is a common one")?;
     number("momentum", settings.momentum, fraction(settings.momentum), "0 or more, below 1")?;

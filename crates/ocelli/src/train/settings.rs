@@ -38,6 +38,9 @@ pub struct Settings {
     pub max_time: Option<Seconds>,
     /// Pictures of a step; 64.
     pub batch_size: usize,
+    /// Parts that a step runs in, one after the other, so that only one takes memory; 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub accumulate: usize,
 
     /// `sgd`, `adam`, `adamw` or `adadelta`; `sgd`.
     pub optimizer: OptimizerName,
@@ -157,6 +160,7 @@ impl Default for Settings {
             max_steps: None,
             max_time: None,
             batch_size: 64,
+            accumulate: 1,
             optimizer: OptimizerName::Sgd,
             lr: None,
             momentum: 0.9,
@@ -201,6 +205,10 @@ impl Default for Settings {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 /// Keys that may change when a run goes on: they do not change what the run computes.

@@ -98,6 +98,12 @@ impl Task {
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         notes.extend(of_start);
+        if settings.accumulate > 1 && resolved.parameters().any(|parameter| parameter.role.is_statistic()) {
+            let part = batch_size / settings.accumulate;
+            notes.push(format!(
+                "batch norm sums over parts of {part} pictures, so the weights are not those of whole batches"
+            ));
+        }
         if let Some(first) = skipped.first() {
             let (pictures, first): (String, &String) = (counted(skipped.len(), "picture"), first);
             notes.push(format!("{pictures} left out because of --skip-bad; the first: {first}"));
@@ -162,6 +168,7 @@ fn options(settings: &Settings, data: &Dataset) -> Result<TrainOptions> {
         clip,
         seed: settings.seed,
         average: settings.ema.is_some() || settings.swa.is_some(),
+        accumulate: settings.accumulate,
         ..TrainOptions::new(loss, optimizer)
     })
 }

@@ -86,6 +86,7 @@ impl Lower<'_, '_> {
             Op::SoftmaxBackward => self.softmax_backward(),
             Op::Dropout { rate, key } | Op::DropoutBackward { rate, key } => self.dropout(*rate, *key),
             Op::Loss { kind, weight } => self.loss(kind, *weight),
+            Op::JoinParts { part } => self.join_parts(*part),
             Op::SquareSum => self.square_sum(),
             Op::Update { optimizer, rate, decay, clip } => self.update(*optimizer, *rate, *decay, *clip),
         }

@@ -81,7 +81,7 @@ impl Session for CpuSession {
             if i == fused.forward_nodes {
                 forward = Some(builder.steps_so_far());
             }
-            builder.set_layer(node.layer);
+            builder.set_node(node);
             lower::Lower { b: &mut builder, node, isa, threads, exact: self.exact }.lower()?;
         }
         let forward = forward.unwrap_or(builder.steps_so_far());

@@ -5,11 +5,12 @@ use crate::error::Result;
 use crate::exec::Optimizer;
 use crate::exec::plain::{rule, update_step};
 use crate::graph::{Activation, LossKind, Lrn};
-use crate::plan::{Io, Run};
+use crate::plan::{Feed, Io, Run};
 use ocelli_kernels::dropout::{Dropout, dropout};
 use ocelli_kernels::elementwise::{View, ViewMut};
-use ocelli_kernels::loss::{CrossEntropy, Row, cross_entropy, mean_squared};
+use ocelli_kernels::loss::{Cost, CrossEntropy, EachOutput, Row, cross_entropy, each_output};
 use ocelli_kernels::norm::{self, BatchNorm, BatchNormBackward, Running};
+use ocelli_kernels::reduce::join_part;
 use ocelli_kernels::update::{self, Updated};
 use ocelli_kernels::{lrn, softmax};
 use std::sync::{Mutex, PoisonError};
@@ -166,39 +167,55 @@ impl Lower<'_, '_> {
         let body = move |run: &Run, io: &mut Io| {
             let which = Dropout { rate, seed: run.feed.seed, layer: key, step: run.feed.step };
             let x = (!in_place).then(|| &io.read(0)[..run.n * len]);
-            dropout(run.cpu, &which, 0, len, x, &mut io.write(0)[..run.n * len]);
+            dropout(run.cpu, &which, run.feed.first as u64, len, x, &mut io.write(0)[..run.n * len]);
         };
         self.step("dropout", &reads, &[y], Box::new(body))
     }
 
-    /// `(outputs) → loss, correct, gradient`
+    /// `(outputs) → loss, correct, gradient`: of a batch in parts, loss and correct up to here.
     pub fn loss(&mut self, kind: &LossKind, factor: f32) -> Result<()> {
         let classes = self.per_picture(0);
         let x = self.input(0);
         let writes = [self.output(0), self.output(1), self.output(2)];
-        // One row a sample; made once, so that a step allocates nothing.
+        // One row a sample of the whole batch; made once, so that a step allocates nothing.
         let rows = Mutex::new(vec![Row::default(); self.b.batch]);
         let kind = kind.clone();
         let body = move |run: &Run, io: &mut Io| {
             let (x, gradient) = (&io.read(0)[..run.n * classes], &mut io.write(2)[..run.n * classes]);
+            let Feed { labels, mixed, targets, first, rest, .. } = *run.feed;
             let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let rows = &mut rows[..run.n];
+            rows.resize(first + run.n + rest, Row::default());
             let loss = match &kind {
                 LossKind::CrossEntropy { smoothing, class_weights } => {
                     let class_weights = class_weights.as_deref();
-                    let loss =
-                        CrossEntropy { classes, smoothing: *smoothing, class_weights, factor, mixed: run.feed.mixed };
-                    cross_entropy(run.cpu, &loss, x, run.feed.labels, Some(gradient), rows)
+                    let loss = CrossEntropy { classes, smoothing: *smoothing, class_weights, factor, mixed, first };
+                    cross_entropy(run.cpu, &loss, x, labels, Some(gradient), &mut rows)
                 }
                 LossKind::MeanSquared => {
-                    let targets = [x, run.feed.targets];
-                    mean_squared(run.cpu, classes, factor, targets, Some(gradient), rows)
+                    let loss = EachOutput { cost: Cost::Squared, width: classes, factor, first };
+                    each_output(run.cpu, &loss, [x, targets], Some(gradient), &mut rows)
                 }
             };
             io.write(0)[0] = loss as f32;
-            io.write(1)[0] = rows.iter().filter(|row| row.correct).count() as f32;
+            io.write(1)[0] = rows[..first + run.n].iter().filter(|row| row.correct).count() as f32;
         };
         self.step("loss", &[x], &writes, Box::new(body))
+    }
+
+    /// `(gradient of a part, waiting) → gradient of the batch`, once the last part has come
+    pub fn join_parts(&mut self, part: usize) -> Result<()> {
+        let len = self.per_picture(0);
+        let (total, in_place) = self.in_place(0);
+        let reads = if in_place { vec![] } else { vec![self.input(0)] };
+        let writes = [total, self.input(1)];
+        let body = move |run: &Run, io: &mut Io| {
+            let (total, waiting) = (&mut io.write(0)[..len], io.write(1));
+            if !in_place {
+                total.copy_from_slice(&io.read(0)[..len]);
+            }
+            join_part(run.cpu, run.feed.first / part, run.feed.rest == 0, total, waiting);
+        };
+        self.step("join parts", &reads, &writes, Box::new(body))
     }
 
     /// `(gradient, total?) → total`
