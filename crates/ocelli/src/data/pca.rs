@@ -178,8 +178,9 @@ pub(crate) fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
             for row in a.iter_mut().chain(&mut vectors) {
                 (row[p], row[q]) = turn(row[p], row[q]);
             }
-            for column in 0..n {
-                (a[p][column], a[q][column]) = turn(a[p][column], a[q][column]);
+            let (upper, lower) = a.split_at_mut(q);
+            for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
+                (*x, *y) = turn(*x, *y);
             }
         }
     }

@@ -44,9 +44,10 @@ fn filters(parameter: &Parameter, pictures: &Pictures, preparation: &Preparation
             let [channel, y, x] = [i / (kernel[0] * kernel[1]), i / kernel[1] % kernel[0], i % kernel[1]];
             &numbers[(channel * height + row + y) * width + x..][..columns]
         };
-        for (i, row) in (0..patch).flat_map(|i| (0..rows).map(move |row| (i, row))) {
-            for j in 0..=i {
-                products[i][j] += run(i, row).iter().zip(run(j, row)).map(|(a, b)| a * b).sum::<f64>();
+        for (i, products) in products.iter_mut().enumerate() {
+            for (j, product) in products[..=i].iter_mut().enumerate() {
+                let pairs = (0..rows).flat_map(|row| run(i, row).iter().zip(run(j, row)));
+                *product += pairs.map(|(a, b)| a * b).sum::<f64>();
             }
         }
         patches += rows * columns;
@@ -104,9 +105,9 @@ mod tests {
                 n += 1.0;
             }
         }
-        for i in 0..4 {
-            for j in 0..4 {
-                let (moment, want) = (moments[i][j] / n, if i == j { 1.0 } else { 0.0 });
+        for (i, row) in moments.iter().enumerate() {
+            for (j, moment) in row.iter().enumerate() {
+                let (moment, want) = (moment / n, if i == j { 1.0 } else { 0.0 });
                 assert!((moment - want).abs() < 0.1, "{i}, {j}: {moment}");
             }
         }
