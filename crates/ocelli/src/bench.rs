@@ -55,7 +55,14 @@ pub fn loading(data: &Arc<Dataset>, size: [usize; 2], workers: usize) -> Result<
     let options =
         TrainingOptions { batch_size: pictures.len().min(64), augment, workers, ..TrainingOptions::default() };
     let loader = Loader::training(&pictures, &preparation, &options)?;
-    let pass = |epoch| -> Result<usize> { loader.epoch(epoch, 0).map(|batch| Ok(batch?.n)).sum() };
+    let pass = |epoch| -> Result<usize> {
+        let (mut batches, mut n) = (loader.epoch(epoch, 0), 0);
+        while let Some(batch) = batches.next().transpose()? {
+            n += batch.n;
+            batches.recycle(batch);
+        }
+        Ok(n)
+    };
     pass(0)?;
     let start = Instant::now();
     let n = pass(1)?;

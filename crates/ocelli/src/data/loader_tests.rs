@@ -50,6 +50,21 @@ fn every_augmentation_gives_the_same_bits_for_1_2_and_4_workers_and_after_going_
 }
 
 #[test]
+fn nothing_of_a_recycled_batch_is_left() {
+    let plain = loader("none", 1, false);
+    let plain = Loader::evaluation(&plain.job.pictures, &plain.job.preparation, 64, 2).unwrap();
+    for loader in [loader("flip,crop:2,rotate:15,erase,mixup", 2, true), loader("shift:3", 1, true), plain] {
+        let (fresh, mut batches) = (epoch(&loader, 3, 0), loader.epoch(3, 0));
+        for fresh in fresh {
+            let mut batch = batches.next().unwrap().unwrap();
+            assert!(batch == fresh);
+            batch.images.fill(f32::NAN);
+            batches.recycle(batch);
+        }
+    }
+}
+
+#[test]
 fn changes_of_the_numbers_do_not_change_what_is_cut() {
     let (plain, erased) =
         (&epoch(&loader("flip,crop:2", 1, true), 1, 0)[0], &epoch(&loader("flip,crop:2,erase:1", 1, true), 1, 0)[0]);

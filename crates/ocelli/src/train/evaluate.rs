@@ -98,16 +98,17 @@ pub(super) fn evaluate_until(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>> {
     let mut sums = Sums::new(outputs, keep);
-    for batch in loader.epoch(0, 0) {
+    let mut batches = loader.epoch(0, 0);
+    while let Some(batch) = batches.next().transpose()? {
         if stop() {
             return Ok(None);
         }
-        let batch = batch?;
         let scores = logits(&batch.images, batch.n)?;
         if scores.len() != batch.n * outputs {
             return Err(Error::new(format!("{} values for {} pictures of {outputs}", scores.len(), batch.n)));
         }
         sums.add(&batch, &scores)?;
+        batches.recycle(batch);
     }
     Ok(Some(sums.finish()))
 }

@@ -107,8 +107,8 @@ impl Run<'_> {
     fn epoch(&mut self) -> Result<Option<Ended>> {
         let started = Instant::now();
         let mut last = Instant::now();
-        for batch in self.train.epoch(self.state.epoch, self.state.batch as usize) {
-            let batch = batch?;
+        let mut batches = self.train.epoch(self.state.epoch, self.state.batch as usize);
+        while let Some(batch) = batches.next().transpose()? {
             let lr = self.schedule.lr(self.state.step, self.state.plateau.factor);
             let result = self.learner.step(&batch, lr, self.state.step)?;
             if !result.finite || !result.loss.is_finite() {
@@ -149,7 +149,9 @@ impl Run<'_> {
             if within && self.settings.checkpoint_every.is_some_and(|every| self.state.step.is_multiple_of(every)) {
                 self.save_checkpoint()?;
             }
+            batches.recycle(batch);
         }
+        drop(batches);
         self.end_epoch(started)
     }
 
