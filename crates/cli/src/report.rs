@@ -2,7 +2,7 @@
 
 use crate::text;
 use ocelli::data::Split;
-use ocelli::metrics::{Confusion, wilson};
+use ocelli::metrics::{Confusion, MultiLabel, wilson};
 use ocelli::model::Model;
 use ocelli::train::Evaluation;
 use serde_json::{Value, json};
@@ -43,6 +43,9 @@ pub fn headline(evaluation: &Evaluation, name: &str, model: &Model) -> String {
             100.0 * high
         )
     };
+    if model.multi_label {
+        return line("all classes right in", evaluation.right);
+    }
     let mut text = line("accuracy", evaluation.right);
     if model.classes.len() > 5 {
         text.push_str(&line("top-5   ", evaluation.right5));
@@ -76,14 +79,20 @@ pub fn members(names: &[String], evaluations: &[Evaluation]) -> String {
     let row = |(name, one): (&String, &Evaluation)| {
         let percent = |share: f64| format!("{:.2}", 100.0 * share);
         let mut row = vec![name.clone()];
-        if !regression {
-            row.extend([percent(one.top1()), percent(one.top5())]);
+        match &one.multi_label {
+            Some(multi_label) => row.extend([percent(one.top1()), percent(multi_label.mean_average_precision())]),
+            None if regression => {}
+            None => row.extend([percent(one.top1()), percent(one.top5())]),
         }
         row.push(format!("{:.4}", one.loss));
         row
     };
     let rows: Vec<Vec<String>> = names.iter().zip(evaluations).map(row).collect();
-    let header: &[&str] = if regression { &["model", "loss"] } else { &["model", "accuracy %", "top-5 %", "loss"] };
+    let header: &[&str] = match evaluations.first().and_then(|one| one.multi_label.as_ref()) {
+        Some(_) => &["model", "all right %", "mAP %", "loss"],
+        None if regression => &["model", "loss"],
+        None => &["model", "accuracy %", "top-5 %", "loss"],
+    };
     text::table(header, &rows, 1)
 }
 
@@ -129,6 +138,21 @@ pub fn per_class(confusion: &Confusion, classes: &[String]) -> String {
     format!("{table}macro F1 {:.1} %\n", 100.0 * confusion.macro_f1())
 }
 
+/// Each class of pictures that may have several, and their means.
+pub fn multi_label(judged: &MultiLabel, classes: &[String]) -> String {
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1}", 100.0 * share));
+    let row = |class: usize| {
+        let shares = [judged.precision(class), judged.recall(class), judged.f1(class), judged.average_precision(class)];
+        let name = classes.get(class).cloned().unwrap_or_else(|| class.to_string());
+        [name, judged.truths(class).to_string()].into_iter().chain(shares.map(percent)).collect()
+    };
+    let rows: Vec<Vec<String>> = (0..judged.classes()).map(row).collect();
+    let table = text::table(&["class", "images", "precision %", "recall %", "F1 %", "AP %"], &rows, 1);
+    let [micro, mean, map] =
+        [judged.micro_f1(), judged.macro_f1(), judged.mean_average_precision()].map(|share| 100.0 * share);
+    format!("{table}micro F1 {micro:.1} %, macro F1 {mean:.1} %, mAP {map:.1} %\n")
+}
+
 /// The `val` object of the contract.
 pub fn as_json(evaluation: &Evaluation, split: Split, model: &Model) -> Value {
     let mut value = json!({
@@ -138,6 +162,20 @@ pub fn as_json(evaluation: &Evaluation, split: Split, model: &Model) -> Value {
         "loss": evaluation.loss,
         "classes": model.classes,
     });
+    if let Some(judged) = &evaluation.multi_label {
+        let of = |one: &dyn Fn(usize) -> Option<f64>| (0..judged.classes()).map(one).collect::<Vec<_>>();
+        let (low, high) = wilson(evaluation.right, evaluation.images);
+        value["exact_match"] = json!(evaluation.top1());
+        value["exact_match_interval"] = json!([low, high]);
+        value["micro_f1"] = json!(judged.micro_f1());
+        value["macro_f1"] = json!(judged.macro_f1());
+        value["mean_average_precision"] = json!(judged.mean_average_precision());
+        value["precision"] = json!(of(&|class| judged.precision(class)));
+        value["recall"] = json!(of(&|class| judged.recall(class)));
+        value["f1"] = json!(of(&|class| judged.f1(class)));
+        value["average_precision"] = json!(of(&|class| judged.average_precision(class)));
+        return value;
+    }
     match (&evaluation.confusion, evaluation.absolute_error) {
         (Some(confusion), _) => {
             let n = confusion.classes();

@@ -65,3 +65,68 @@ fn what_is_fitted_is_stored_and_used() {
     assert!(what.contains("ten-crop of pictures that are prepared at the net's own 28 x 28"), "{what}");
     assert!(advice.contains("--tta flip"), "{advice}");
 }
+
+#[test]
+fn a_picture_may_have_several_classes() {
+    let world = tempfile::tempdir().unwrap();
+    let here = world.path();
+    small_net(here);
+    let mut list = String::from("path,labels\n");
+    for i in 0..60u32 {
+        let (top, left) = (i % 2 == 0, i / 2 % 2 == 0);
+        let light = |x: u32, y: u32| 90 * u32::from(top && y < 14) + 90 * u32::from(left && x < 14);
+        let pixel = |x: u32, y: u32| image::Luma([(20 + light(x, y) + (i * 37 + x * 11 + y * 53) % 40) as u8]);
+        image::GrayImage::from_fn(28, 28, pixel).save(here.join(format!("{i:02}.png"))).unwrap();
+        list += &format!("{i:02}.png,{}\n", ["top|left", "left", "top", ""][(i % 4) as usize]);
+    }
+    std::fs::write(here.join("tags.csv"), list).unwrap();
+    assert!(good(here, &["data", "info", "tags.csv"]).contains("any number of classes a picture"));
+    let train =
+        ["train", "small.toml", "--data", "tags.csv", "--batch-size", "8", "--epochs", "12", "--output", "tags"];
+    let text = good(here, &train);
+    assert!(
+        text.contains("all classes right in ") && text.contains("mAP ") && !text.contains("true \\ answer"),
+        "{text}"
+    );
+    let text = good(here, &["val", "tags", "--split", "train", "--predictions", "answers.csv"]);
+    assert!(text.contains("class  images  precision %  recall %") && text.contains("micro F1 "), "{text}");
+    assert!(!text.contains("top-5") && !text.contains("calibration error") && !text.contains("mistakes"), "{text}");
+    let answers = std::fs::read_to_string(here.join("answers.csv")).unwrap();
+    assert!(answers.starts_with("image,left,left_probability,top,top_probability\n"), "{answers}");
+    let value = &json(&good(here, &["val", "tags", "--split", "train", "--json"]))[0];
+    assert!(value["exact_match"].as_f64().unwrap() > 0.8 && value["mean_average_precision"].as_f64().unwrap() > 0.9);
+    assert!(value.get("top1").is_none() && value["average_precision"].as_array().unwrap().len() == 2);
+    let answer = &json(&good(here, &["predict", "tags", "00.png", "--json"]))[0];
+    let sum: f64 = answer["top"].as_array().unwrap().iter().map(|one| one["probability"].as_f64().unwrap()).sum();
+    assert!(answer["classes"].as_array().unwrap().len() == 2 && sum > 1.0, "{answer}");
+    assert!(good(here, &["predict", "tags", "03.png"]).contains("none"));
+    good(here, &["predict", "tags", "00.png", "03.png", "--output", "said.csv"]);
+    for (what, advice, arguments) in [
+        (
+            "--unsure for a model that answers several classes a picture",
+            "Leave it out",
+            &["val", "tags", "--unsure", "0.9"][..],
+        ),
+        (
+            "a temperature for a model of several classes a picture",
+            "one class",
+            &["val", "tags", "--temperature", "fit"],
+        ),
+        (
+            "--method shift for a model of several",
+            "other methods",
+            &["explain", "tags", "00.png", "--method", "shift", "--output", "look"],
+        ),
+        ("loss cross_entropy for tags", "Use --loss bce", &["train", "--data", "tags.csv", "--loss", "cross_entropy"]),
+        ("mnist-10k has one class a picture", "column labels", &["val", "tags", "--data", "mnist-10k"]),
+        (
+            "loss bce for mnist-10k, which has classes",
+            "cross_entropy",
+            &["train", "--data", "mnist-10k", "--loss", "bce"],
+        ),
+        ("tags: several classes a picture", "keep the list", &["data", "pack", "tags.csv", "--output", "shards"]),
+    ] {
+        let (found, then) = bad(here, 2, arguments);
+        assert!(found.contains(what) && then.contains(advice), "{found}\n{then}");
+    }
+}

@@ -1,4 +1,4 @@
-//! How good a network is: top-k, intervals, confusion, precision and recall, regression errors.
+//! How good a network is: top-k, intervals, confusion, precision and recall, several classes a picture, regression errors.
 
 use std::cmp::Ordering;
 
@@ -158,6 +158,110 @@ impl Confusion {
     }
 }
 
+/// The probability of a score by itself: 1 / (1 + e^−score). NaN where it is NaN.
+pub fn sigmoid(score: f32) -> f32 {
+    let small = exp_f64(-f64::from(score).abs());
+    (if score >= 0.0 { 1.0 } else { small } / (1.0 + small)) as f32
+}
+
+/// The mean over the classes of −ln of the probability of what is so: that a picture has a class, or has it not.
+pub fn binary_cross_entropy(scores: &[f32], truths: &[f32]) -> f64 {
+    let cost = |(score, truth): (&f32, &f32)| {
+        let (x, truth) = (f64::from(*score), f64::from(*truth));
+        x.max(0.0) - x * truth + ln(1.0 + exp_f64(-x.abs()))
+    };
+    scores.iter().zip(truths).map(cost).sum::<f64>() / scores.len().max(1) as f64
+}
+
+/// How pictures of any number of classes each are answered. A class is answered where its score is 0 or more: its probability is
+/// a half then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MultiLabel {
+    /// Of each class the score of every picture, and whether it has the class.
+    scores: Vec<Vec<(f32, bool)>>,
+}
+
+impl MultiLabel {
+    /// Without any picture yet.
+    pub fn new(classes: usize) -> MultiLabel {
+        MultiLabel { scores: vec![Vec::new(); classes] }
+    }
+    /// Takes in a picture; hands back whether all its classes, and no others, are answered.
+    pub fn add(&mut self, scores: &[f32], truths: &[f32]) -> bool {
+        let pairs = || scores.iter().zip(truths).map(|(score, truth)| (*score, *truth > 0.5));
+        self.scores.iter_mut().zip(pairs()).for_each(|(all, pair)| all.push(pair));
+        pairs().all(|(score, truth)| (score >= 0.0) == truth)
+    }
+    /// The number of classes.
+    pub fn classes(&self) -> usize {
+        self.scores.len()
+    }
+    /// Pictures for which the class is right, is answered, is the truth.
+    fn counts(&self, class: usize) -> [u64; 3] {
+        self.scores[class].iter().fold([0; 3], |[right, answers, truths], &(score, truth)| {
+            let answer = score >= 0.0;
+            [right + u64::from(answer && truth), answers + u64::from(answer), truths + u64::from(truth)]
+        })
+    }
+    /// How many pictures have the class.
+    pub fn truths(&self, class: usize) -> u64 {
+        self.counts(class)[2]
+    }
+    /// Of the pictures for which the class is answered, the fraction that has it; none if there are no such pictures.
+    pub fn precision(&self, class: usize) -> Option<f64> {
+        let [right, answers, _] = self.counts(class);
+        fraction(right, answers)
+    }
+    /// Of the pictures that have the class, the fraction that was found; none if there are no such pictures.
+    pub fn recall(&self, class: usize) -> Option<f64> {
+        let [right, _, truths] = self.counts(class);
+        fraction(right, truths)
+    }
+    /// The harmonic mean of precision and recall; none for a class that neither occurs nor is answered.
+    pub fn f1(&self, class: usize) -> Option<f64> {
+        let [right, answers, truths] = self.counts(class);
+        fraction(2 * right, answers + truths)
+    }
+    /// F1 of all answers together, whatever their class.
+    pub fn micro_f1(&self) -> f64 {
+        let all = (0..self.classes()).map(|class| self.counts(class));
+        let [right, answers, truths] = all.fold([0; 3], |sum, one| [0, 1, 2].map(|i| sum[i] + one[i]));
+        fraction(2 * right, answers + truths).unwrap_or(0.0)
+    }
+    /// The mean of F1 over the classes that occur or are answered.
+    pub fn macro_f1(&self) -> f64 {
+        mean((0..self.classes()).filter_map(|class| self.f1(class)))
+    }
+    /// The class's average precision: its pictures in the order of their scores, the mean over those that have it of the
+    /// precision down to there, equal scores together (scikit-learn's); none if no picture has it. NaN comes last.
+    pub fn average_precision(&self, class: usize) -> Option<f64> {
+        let mut pairs: Vec<(f32, bool)> =
+            self.scores[class].iter().map(|&(score, truth)| (worth(score), truth)).collect();
+        pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut seen, mut found, mut sum) = (0, 0, 0.0);
+        for equal in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let more = equal.iter().filter(|(_, truth)| *truth).count();
+            (seen, found) = (seen + equal.len(), found + more);
+            sum += more as f64 * found as f64 / seen as f64;
+        }
+        (found > 0).then(|| sum / found as f64)
+    }
+    /// mAP: the mean of the average precision over the classes that occur.
+    pub fn mean_average_precision(&self) -> f64 {
+        mean((0..self.classes()).filter_map(|class| self.average_precision(class)))
+    }
+}
+
+/// A score to sort by: NaN is worth least.
+fn worth(score: f32) -> f32 {
+    if score.is_nan() { f32::NEG_INFINITY } else { score }
+}
+
+fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
+    let (count, sum) = numbers.fold((0, 0.0), |(count, sum), number| (count + 1, sum + number));
+    sum / f64::from(count.max(1))
+}
+
 fn fraction(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -256,6 +360,42 @@ mod tests {
         assert!((confusion.macro_f1() - (6.0 / 7.0 + 4.0 / 6.0 + 0.0) / 3.0).abs() < 1e-15);
         assert_eq!(confusion.accuracy(), 5.0 / 7.0);
         assert_eq!(confusion.worst(1), [(0, 1, 1)]);
+    }
+
+    #[test]
+    fn several_classes_a_picture_by_hand() {
+        let mut judged = MultiLabel::new(3);
+        // Class 0: scores 3 1 1 -2, truths 1 0 1 1; class 1 is never there and once answered; class 2 is neither.
+        let rows = [[3.0, -1.0, -9.0], [1.0, 2.0, -9.0], [1.0, -1.0, -9.0], [-2.0, -1.0, -9.0]];
+        let right: Vec<bool> = rows
+            .iter()
+            .zip([1.0, 0.0, 1.0, 1.0])
+            .map(|(scores, truth)| judged.add(scores, &[truth, 0.0, 0.0]))
+            .collect();
+        assert_eq!(right, [true, false, true, false]);
+        assert_eq!((judged.precision(0), judged.recall(0), judged.truths(0)), (Some(2.0 / 3.0), Some(2.0 / 3.0), 3));
+        assert_eq!(
+            (judged.precision(1), judged.recall(1), judged.f1(1), judged.f1(2)),
+            (Some(0.0), None, Some(0.0), None)
+        );
+        assert!((judged.macro_f1() - 1.0 / 3.0).abs() < 1e-15 && judged.micro_f1() == 4.0 / 7.0);
+        // Precision 1 at the first, 2/3 after the two equal ones, 3/4 at the last, a third of the class each.
+        let expected = (1.0 + 2.0 / 3.0 + 3.0 / 4.0) / 3.0;
+        assert!((judged.average_precision(0).unwrap() - expected).abs() < 1e-15);
+        assert_eq!(judged.average_precision(1), None);
+        assert!((judged.mean_average_precision() - expected).abs() < 1e-15);
+        judged.add(&[f32::NAN, 0.0, f32::NAN], &[1.0, 0.0, 0.0]);
+        assert_eq!((judged.recall(0), MultiLabel::new(2).mean_average_precision()), (Some(0.5), 0.0));
+    }
+
+    #[test]
+    fn probabilities_of_each_class_by_itself() {
+        assert_eq!((sigmoid(0.0), sigmoid(1e30), sigmoid(-1e30)), (0.5, 1.0, 0.0));
+        assert!((f64::from(sigmoid(-2.0)) - 1.0 / (1.0 + 2f64.exp())).abs() < 1e-7 && sigmoid(f32::NAN).is_nan());
+        let expected = (-(0.75f64).ln() - (0.5f64).ln()) / 2.0;
+        assert!((binary_cross_entropy(&[3f32.ln(), 0.0], &[1.0, 0.0]) - expected).abs() < 1e-7);
+        assert_eq!(binary_cross_entropy(&[1e30, -200.0], &[1.0, 1.0]), 100.0);
+        assert!(binary_cross_entropy(&[f32::NAN], &[0.0]).is_nan());
     }
 
     #[test]

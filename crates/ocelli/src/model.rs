@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Preparation;
+use crate::data::{Dataset, Preparation};
 use crate::formats::{FORMAT_VERSION, NUMERICS_VERSION, check_format, run_folder, weights};
 use crate::net::{Net, Resolved};
 use crate::{Error, Result, Tensors};
@@ -19,6 +19,8 @@ pub struct Model {
     pub classes: Vec<String>,
     /// Names of the predicted numbers, in the order of the outputs; empty for classes.
     pub targets: Vec<String>,
+    /// Whether each class is answered by itself, so that a picture may have any number of them.
+    pub multi_label: bool,
     /// How a picture becomes the network's input.
     pub preparation: Preparation,
     /// What was fitted after training.
@@ -75,6 +77,8 @@ struct Header {
     classes: Vec<String>,
     #[serde(default)]
     targets: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    multi_label: bool,
     preparation: Preparation,
     #[serde(default, skip_serializing_if = "Calibration::is_default")]
     calibration: Calibration,
@@ -114,7 +118,7 @@ impl Model {
         }
         let header: Header = table.try_into().map_err(damaged)?;
         let net = Net::from_toml(&header.net, "its network")?;
-        let Header { classes, targets, preparation, calibration, .. } = header;
+        let Header { classes, targets, multi_label, preparation, calibration, .. } = header;
         calibration.check(classes.len())?;
         if preparation.mean.len() != preparation.channels || preparation.std.len() != preparation.channels {
             return Err(Error::new("the model's preparation has not a mean and a deviation for each channel"));
@@ -127,7 +131,7 @@ impl Model {
         if preparation.mean_image.as_ref().is_some_and(|image| Some(image.len()) != values) {
             return Err(Error::new("the model's mean image has not a value for each pixel"));
         }
-        let model = Model { net, classes, targets, preparation, calibration, tensors };
+        let model = Model { net, classes, targets, multi_label, preparation, calibration, tensors };
         let resolved = model.resolve()?;
         weights::check(&model.tensors, &expected(&resolved))?;
         Ok(model)
@@ -145,6 +149,7 @@ impl Model {
             net: self.net.to_toml(),
             classes: self.classes.clone(),
             targets: self.targets.clone(),
+            multi_label: self.multi_label,
             preparation: self.preparation.clone(),
             calibration: self.calibration.clone(),
         };
@@ -155,6 +160,23 @@ impl Model {
     /// Whether it predicts numbers, not classes.
     pub fn is_regression(&self) -> bool {
         !self.targets.is_empty()
+    }
+
+    /// Fails where the data has one class a picture and the model answers several, or the other way round.
+    ///
+    /// # Errors
+    /// Names the data.
+    pub fn check_labels(&self, data: &Dataset) -> Result<()> {
+        if self.is_regression() || data.is_regression() || self.multi_label == data.multi_label {
+            return Ok(());
+        }
+        let name = &data.name;
+        Err(match self.multi_label {
+            true => Error::usage(format!("{name} has one class a picture, the model answers each class by itself"))
+                .advice("Judge it on a list with the column labels."),
+            false => Error::usage(format!("{name} has several classes a picture, the model answers one"))
+                .advice("Judge it on data with one class a picture."),
+        })
     }
 
     /// The network with its shapes, for the pictures and classes of this model.

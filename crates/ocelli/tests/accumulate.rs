@@ -53,7 +53,7 @@ fn bits(net: &Resolved, options: &TrainOptions, threads: usize, sizes: &[usize])
     let mut all = Vec::new();
     for (step, &n) in sizes.iter().enumerate() {
         let mut batch = batch(net, n, step as u64, step == 1);
-        if options.loss == Loss::MeanSquared {
+        if options.loss.has_targets() {
             batch.labels.clear();
             batch.mixed.clear();
         } else {
@@ -91,7 +91,9 @@ fn lenet_5_learns_the_same_bits_in_parts() {
     check("sgd", &net, &options, &[64, 64, 37, 13, 1]);
     let options = TrainOptions { clip: Some(0.1), optimizer: Optimizer::adam(), ..options };
     check("adam and clipping", &net, &options, &[64, 51]);
-    check("numbers", &net, &TrainOptions::new(Loss::MeanSquared, Optimizer::sgd(0.9)), &[64, 33]);
+    for loss in [Loss::MeanSquared, Loss::BinaryCrossEntropy] {
+        check("targets", &net, &TrainOptions::new(loss, Optimizer::sgd(0.9)), &[64, 33]);
+    }
 }
 
 #[test]

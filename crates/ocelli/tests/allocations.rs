@@ -64,7 +64,7 @@ fn nets() -> [(&'static str, Resolved); 3] {
     [("lenet5", lenet5), ("residual", written(RESIDUAL)), ("wide", written(WIDE))]
 }
 
-fn options() -> [TrainOptions; 3] {
+fn options() -> [TrainOptions; 4] {
     let cross_entropy = Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
     let sgd = Optimizer::Sgd { momentum: 0.9, nesterov: false };
     let adam = Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
@@ -72,6 +72,7 @@ fn options() -> [TrainOptions; 3] {
     [
         TrainOptions { optimizer: adam, clip: Some(1.0), ..plain.clone() },
         TrainOptions { loss: Loss::MeanSquared, ..plain.clone() },
+        TrainOptions { loss: Loss::BinaryCrossEntropy, ..plain.clone() },
         plain,
     ]
 }
@@ -132,7 +133,7 @@ fn a_step_after_the_first_allocates_nothing_and_starts_no_thread() {
     drop(training);
 
     let lenet5 = &nets()[0].1;
-    let in_parts = TrainOptions { accumulate: 2, ..options()[2].clone() };
+    let in_parts = TrainOptions { accumulate: 2, ..options()[3].clone() };
     let mut training = Training::new(lenet5, initialise(lenet5, 0), &in_parts, &Device::cpu(THREADS), 32).unwrap();
     let whole = Batch { targets: vec![], ..batch(lenet5, 32) };
     assert_steady("training in parts", || assert!(training.step(&whole, 0.001, 0).unwrap().finite));
@@ -144,7 +145,7 @@ fn a_step_after_the_first_allocates_nothing_and_starts_no_thread() {
             for options in options() {
                 let mut training = Training::new(&net, initialise(&net, 0), &options, &device, BATCH).unwrap();
                 let mut batches = [batch(&net, BATCH), batch(&net, BATCH - 2)];
-                if options.loss != Loss::MeanSquared {
+                if !options.loss.has_targets() {
                     batches.iter_mut().for_each(|batch| batch.targets.clear());
                 }
                 let mut step = 0;

@@ -203,7 +203,7 @@ fn info(data: &Dataset, globals: &Globals) -> Result<String> {
     let lens = Split::ALL.map(|split| data.len(split));
     let counts = Split::ALL.map(|split| data.counts(split));
     if globals.json {
-        let value = json!({ "schema": 1, "name": data.name, "classes": data.classes, "targets": data.targets,
+        let value = json!({ "schema": 1, "name": data.name, "classes": data.classes, "targets": data.targets, "multi_label": data.multi_label,
             "images": { "train": lens[0], "val": lens[1], "test": lens[2] },
             "counts": { "train": counts[0], "val": counts[1], "test": counts[2] },
             "size": size, "notes": data.notes, "warnings": data.warnings() });
@@ -224,6 +224,9 @@ fn info(data: &Dataset, globals: &Globals) -> Result<String> {
     if data.is_regression() {
         out.push_str(&format!("numbers to predict: {}\n", data.targets.join(", ")));
         return Ok(out);
+    }
+    if data.multi_label {
+        out.push_str("any number of classes a picture\n");
     }
     let row = |(i, class): (usize, &String)| {
         std::iter::once(class.clone()).chain(counts.iter().map(|counts| counts[i].to_string())).collect()

@@ -140,6 +140,10 @@ impl Explain {
     }
 
     fn shift(&self, opened: &mut Opened, globals: &Globals) -> Result<ExitCode> {
+        if opened.model.multi_label {
+            return Err(Error::usage("--method shift for a model of several classes a picture")
+                .advice("It follows the softmax of one class: the other methods work."));
+        }
         let (_, numbers) = self.picture(opened)?;
         let mut inference = opened.inference(globals)?;
         let scores = inference.logits(&numbers, 1)?;

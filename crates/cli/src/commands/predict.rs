@@ -8,7 +8,7 @@ use ocelli::data::Tta;
 use ocelli::error::{Error, Result};
 use ocelli::exec::Inference;
 use ocelli::explain::look::{self, Look};
-use ocelli::metrics::{log_mean_softmax, softmax, top};
+use ocelli::metrics::{log_mean_softmax, sigmoid, softmax, top};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub struct Predict {
     /// Pictures, and folders of pictures
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Answers for each picture
+    /// Answers for each picture; of several classes a picture all are told
     #[arg(long, value_name = "K", default_value = "3", value_parser = text::positive)]
     topk: usize,
     /// Writes the table as CSV
@@ -116,6 +116,13 @@ impl Predict {
             let values = model.targets.iter().cloned().enumerate().map(|(i, name)| (name, mean(i)));
             return Ok((Answer { path: path.to_path_buf(), top: values.collect(), note: "" }, Look::Like));
         }
+        if model.multi_label {
+            let mean = |i: usize| rows.iter().map(|row| f64::from(row[i])).sum::<f64>() / views as f64;
+            let scores: Vec<f32> = (0..rows[0].len()).map(|i| mean(i) as f32).collect();
+            let one = |class: usize| (opened.class(class), f64::from(sigmoid(scores[class])));
+            let top = top(&scores, scores.len()).into_iter().map(one).collect();
+            return Ok((Answer { path: path.to_path_buf(), top, note: note(&look, false) }, look));
+        }
         let scores = if views == 1 { rows[0].to_vec() } else { log_mean_softmax(&rows) };
         let probabilities = softmax(&scores);
         let best = |class: usize| (opened.class(class), f64::from(probabilities[class]));
@@ -126,13 +133,7 @@ impl Predict {
         };
         let unsure = !order.first().is_some_and(|class| sure(*class));
         let top: Vec<(String, f64)> = order.into_iter().map(best).collect();
-        let note = match look {
-            Look::Negative => "dark on light",
-            Look::Unlike => "unlike",
-            Look::Like if unsure => "unsure",
-            Look::Like => "",
-        };
-        Ok((Answer { path: path.to_path_buf(), top, note }, look))
+        Ok((Answer { path: path.to_path_buf(), top, note: note(&look, unsure) }, look))
     }
 
     /// What the marks mean, and what to do.
@@ -155,10 +156,28 @@ impl Predict {
             );
         }
         let classes = opened.model.classes.len();
+        if opened.model.multi_label {
+            return;
+        }
         eprintln!(
             "note: the network knows {classes} classes and names the closest, also for pictures of something else"
         );
     }
+}
+
+/// Where not to trust an answer.
+fn note(look: &Look, unsure: bool) -> &'static str {
+    match look {
+        Look::Negative => "dark on light",
+        Look::Unlike => "unlike",
+        Look::Like if unsure => "unsure",
+        Look::Like => "",
+    }
+}
+
+/// The classes whose probability is a half or more.
+fn likely(answer: &Answer) -> Vec<&str> {
+    answer.top.iter().filter(|(_, probability)| *probability >= 0.5).map(|(class, _)| class.as_str()).collect()
 }
 
 /// Files as given; of folders, every picture below them, sorted.
@@ -218,6 +237,16 @@ fn table(answers: &[Answer], opened: &Opened) -> String {
         };
         return text::table(&header, &answers.iter().map(row).collect::<Vec<_>>(), 1);
     }
+    if opened.model.multi_label {
+        let row = |answer: &Answer| {
+            let all = answer.top.iter().map(|(class, probability)| format!("{class} {}", percent(probability)));
+            let likely = likely(answer);
+            let classes = if likely.is_empty() { "none".to_owned() } else { likely.join("|") };
+            vec![answer.path.display().to_string(), classes, all.collect::<Vec<_>>().join(", "), answer.note.into()]
+        };
+        let rows: Vec<Vec<String>> = answers.iter().map(row).collect();
+        return text::table(&["image", "classes", "probabilities", "note"], &rows, 4);
+    }
     let row = |answer: &Answer| {
         let mut cells = vec![answer.path.display().to_string()];
         let rest = answer.top.iter().skip(1).map(|(class, probability)| format!("{class} {}", percent(probability)));
@@ -245,7 +274,11 @@ fn as_json(answer: &Answer, opened: &Opened) -> serde_json::Value {
     }
     let top: Vec<_> =
         answer.top.iter().map(|(class, probability)| json!({ "class": class, "probability": probability })).collect();
-    json!({ "schema": 1, "image": image, "top": top, "note": answer.note })
+    let mut value = json!({ "schema": 1, "image": image, "top": top, "note": answer.note });
+    if opened.model.multi_label {
+        value["classes"] = json!(likely(answer));
+    }
+    value
 }
 
 fn write_csv(path: &Path, answers: &[Answer], regression: bool) -> Result<()> {

@@ -158,7 +158,7 @@ pub struct Flags {
     #[arg(long, value_name = "EPOCHS", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     plateau_patience: Option<u64>,
-    /// cross_entropy or mse [default: follows the data]
+    /// cross_entropy, bce (any number of classes a picture) or mse [default: follows the data]
     #[arg(long, help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<String>,
@@ -363,6 +363,9 @@ fn report_outcome(outcome: &Outcome, globals: &Globals) -> Result<ExitCode> {
     }
     let mut out = format!("{}\n", why(outcome));
     out.push_str(&report::headline(&held_out, &report::pictures(held_out.images, split, true), &opened.model));
+    if let Some(multi_label) = &held_out.multi_label {
+        out.push_str(&format!("\n{}", report::multi_label(multi_label, &opened.model.classes)));
+    }
     if let Some(confusion) = &held_out.confusion {
         out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
     }

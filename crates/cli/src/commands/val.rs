@@ -48,7 +48,8 @@ pub struct Val {
     /// Pictures at a time; the result does not depend on it
     #[arg(long, value_name = "N", default_value = "64", value_parser = text::batch)]
     batch_size: usize,
-    /// Writes every picture's answer: picture, class, answer, probability, right, loss
+    /// Writes every picture's answer: image, class, answer, probability, right, loss; of several classes a picture each with
+    /// its probability
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
     /// The worst mistakes as a contact sheet [default: in the run's folder]
@@ -85,6 +86,7 @@ impl Val {
         };
         let opening = OpenOptions { judged_whole: own.is_none() && !fits, ..open_options(globals, own) };
         let mut data = data::open(&spec, &opening)?;
+        opened.model.check_labels(&data)?;
         data.match_classes(&opened.model.classes)?;
         if own.is_none() && !globals.quiet {
             data.notes.iter().for_each(|note| eprintln!("note: {note}"));
@@ -145,6 +147,9 @@ impl Val {
             out.push_str(&report::top_line(evaluation, usize::from(self.topk)));
         }
         out.push_str(&report::calibration(evaluation, &opened.model));
+        if let Some(multi_label) = &evaluation.multi_label {
+            out.push_str(&format!("\n{}", report::multi_label(multi_label, &opened.model.classes)));
+        }
         if let Some(confusion) = &evaluation.confusion {
             out.push_str(&format!("\n{}", report::per_class(confusion, &opened.model.classes)));
             out.push_str(&format!("\n{}", report::confusion(confusion, &opened.model.classes)));
@@ -173,8 +178,10 @@ impl Val {
             None => {}
         }
         if let Some(share) = self.unsure {
-            if opened.model.is_regression() {
-                return Err(Error::usage("--unsure for a model that predicts numbers").advice("Leave it out."));
+            if opened.model.is_regression() || opened.model.multi_label {
+                let what =
+                    if opened.model.multi_label { "answers several classes a picture" } else { "predicts numbers" };
+                return Err(Error::usage(format!("--unsure for a model that {what}")).advice("Leave it out."));
             }
             let judged = train::evaluate(&mut opened.model.clone(), data.clone(), Split::Val, &options)?;
             let thresholds = train::fit_unsure(&judged, opened.model.classes.len(), share);
@@ -235,11 +242,15 @@ fn write_predictions(
     opened: &Opened,
 ) -> Result<()> {
     let mut table = csv::Writer::from_writer(Vec::new());
-    let targets = &opened.model.targets;
+    // Of each output by itself: its truth and what was said.
+    let (targets, said) = match opened.model.multi_label {
+        true => (&opened.model.classes, "probability"),
+        false => (&opened.model.targets, "predicted"),
+    };
     let header: Vec<String> = match targets.is_empty() {
         true => ["image", "class", "answer", "probability", "right", "loss"].map(str::to_owned).to_vec(),
         false => std::iter::once("image".to_owned())
-            .chain(targets.iter().flat_map(|name| [name.clone(), format!("{name}_predicted")]))
+            .chain(targets.iter().flat_map(|name| [name.clone(), format!("{name}_{said}")]))
             .collect(),
     };
     let failed = |error: csv::Error| Error::new(format!("{}: {error}", path.display()));

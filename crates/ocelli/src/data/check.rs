@@ -171,7 +171,7 @@ fn twins(data: &Dataset, first: &Print, second: &Print) -> Twins {
     let twin = |print: &Print| Twin {
         picture: data.picture_name(print.split, print.position),
         split: print.split,
-        class: data.classes.get(data.label(print.split, print.position) as usize).cloned().unwrap_or_default(),
+        class: data.class_text(print.split, print.position),
     };
     let (first, second) = (twin(first), twin(second));
     Twins { leak: first.split != second.split, conflict: first.class != second.class, first, second }

@@ -101,7 +101,7 @@ pub(super) struct Item {
     pub source: Source,
     /// Position in the classes; 0 for regression.
     pub label: u32,
-    /// Values for regression.
+    /// Values for regression; of several classes a picture 1 for each that it has, else 0.
     pub targets: Vec<f32>,
     /// Items of one group stay in one split.
     pub group: Option<String>,
@@ -139,6 +139,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// The columns of the targets; empty for classification.
     pub targets: Vec<String>,
+    /// Whether a picture may have any number of the classes, not one.
+    pub multi_label: bool,
     /// What a person should know: which splits were carved, what was left out.
     pub notes: Vec<String>,
     root: PathBuf,
@@ -196,8 +198,16 @@ impl Dataset {
         options: &OpenOptions,
     ) -> Result<Dataset> {
         let name = root.file_stem().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
-        let mut data =
-            Dataset { name, classes, targets, notes: Vec::new(), root: root.into(), items, splits: Default::default() };
+        let mut data = Dataset {
+            name,
+            classes,
+            targets,
+            multi_label: false,
+            notes: Vec::new(),
+            root: root.into(),
+            items,
+            splits: Default::default(),
+        };
         (data.splits, data.notes) = split::divide(&data.items, options).map_err(|error| error.at(root.display()))?;
         Ok(data)
     }
@@ -217,12 +227,36 @@ impl Dataset {
         !self.targets.is_empty()
     }
 
+    /// Whether pictures have a row of targets, not a label.
+    pub fn has_targets(&self) -> bool {
+        self.other_targets().is_some()
+    }
+
+    /// What pictures have in place of one class each, in words.
+    pub(crate) fn other_targets(&self) -> Option<&'static str> {
+        match (self.is_regression(), self.multi_label) {
+            (true, _) => Some("numbers to predict"),
+            (_, true) => Some("several classes a picture"),
+            _ => None,
+        }
+    }
+
     /// The label of a picture: its position in `classes`.
     pub fn label(&self, split: Split, position: usize) -> u32 {
         self.item(split, position).label
     }
 
-    /// The targets of a picture; none for classification.
+    /// The name of a picture's class, or the names of all with `|` between; empty for regression.
+    pub fn class_text(&self, split: Split, position: usize) -> String {
+        let item = self.item(split, position);
+        if !self.multi_label {
+            return self.classes.get(item.label as usize).cloned().unwrap_or_default();
+        }
+        let own = self.classes.iter().zip(&item.targets).filter(|(_, target)| **target > 0.0);
+        own.map(|(class, _)| class.as_str()).collect::<Vec<_>>().join("|")
+    }
+
+    /// The targets of a picture: numbers for regression; of several classes a picture 1 for each that it has, else 0.
     pub fn target(&self, split: Split, position: usize) -> &[f32] {
         &self.item(split, position).targets
     }
@@ -265,7 +299,10 @@ impl Dataset {
     pub fn counts(&self, split: Split) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
         for &item in &self.splits[split as usize] {
-            if let Some(count) = counts.get_mut(self.items[item].label as usize) {
+            let item = &self.items[item];
+            if self.multi_label {
+                counts.iter_mut().zip(&item.targets).for_each(|(count, target)| *count += *target as usize);
+            } else if let Some(count) = counts.get_mut(item.label as usize) {
                 *count += 1;
             }
         }
@@ -295,7 +332,12 @@ impl Dataset {
             return Ok(());
         }
         for item in &mut self.items {
-            item.label = place[item.label as usize];
+            // A picture without a class has the number after the last.
+            item.label = place.get(item.label as usize).copied().unwrap_or(model.len() as u32);
+            if self.multi_label {
+                let own = std::mem::replace(&mut item.targets, vec![0.0; model.len()]);
+                place.iter().zip(own).for_each(|(at, target)| item.targets[*at as usize] = target);
+            }
         }
         self.classes = model.to_vec();
         Ok(())
@@ -308,8 +350,8 @@ impl Dataset {
         let mut good = write(["picture", "label", "split"]);
         for split in Split::ALL {
             for position in 0..self.len(split) {
-                let label = self.classes.get(self.label(split, position) as usize).map_or("", String::as_str);
-                good &= write([&self.picture_name(split, position), label, split.name()]);
+                let label = self.class_text(split, position);
+                good &= write([&self.picture_name(split, position), &label, split.name()]);
             }
         }
         debug_assert!(good, "memory takes every record");

@@ -1,4 +1,5 @@
-//! CSV lists of pictures: `path,label`, or numeric targets, with optional `split` and `group`.
+//! CSV lists of pictures: `path,label`, `path,labels` for any number of classes a picture, or numeric targets, with optional
+//! `split` and `group`.
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
 use crate::words::counted;
@@ -11,6 +12,8 @@ use std::path::{Component, Path};
 pub struct List {
     /// The columns of numeric targets; empty if the list has labels.
     pub targets: Vec<String>,
+    /// Whether a picture may have any number of classes: the column is `labels`.
+    pub multi_label: bool,
     /// A picture each.
     pub rows: Vec<Row>,
 }
@@ -22,8 +25,8 @@ pub struct Row {
     pub line: u64,
     /// The picture, relative to the list's folder or absolute.
     pub path: String,
-    /// Class name; empty for regression.
-    pub label: String,
+    /// Class names: one, where the list has the column `label`.
+    pub labels: Vec<String>,
     /// A value for each target column.
     pub targets: Vec<f32>,
     /// Where the picture belongs, if the list has the column.
@@ -36,14 +39,15 @@ pub struct Row {
 enum Column {
     Path,
     Label,
+    Labels,
     Split,
     Group,
     Target,
     Other,
 }
 
-/// Reads a CSV list. The first line names the columns: `path`, then `label` (a class name; other columns are passed over)
-/// or, for regression, any columns of numbers; `split` (train, val, test) and `group` are optional. Without such a line
+/// Reads a CSV list. The first line names the columns: `path`, then `label` (a class name; other columns are passed over),
+/// `labels` (any number of class names with `|` between) or, for regression, any columns of numbers; `split` (train, val, test) and `group` are optional. Without such a line
 /// there must be two columns, path and label.
 ///
 /// # Errors
@@ -71,7 +75,8 @@ pub fn parse_csv(bytes: &[u8]) -> Result<List> {
         });
         let Some(columns) = &columns else {
             let (head, is_head) = heading(&record)?;
-            let has_label = head.iter().any(|column| matches!(column, Column::Label));
+            let has_label = head.iter().any(|column| matches!(column, Column::Label | Column::Labels));
+            list.multi_label = head.iter().any(|column| matches!(column, Column::Labels));
             let of_targets =
                 head.iter().zip(&record).filter(|(column, _)| !has_label && matches!(column, Column::Target));
             list.targets = of_targets.map(|(_, name)| name.to_string()).collect();
@@ -112,17 +117,23 @@ fn heading(record: &csv::StringRecord) -> Result<(Vec<Column>, bool)> {
     if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
         return Err(Error::new(format!("line 1: two columns are called '{}'", twice.1)).advice("Rename one."));
     }
-    let has_label = names.iter().any(|name| name == "label");
+    let has = |name: &str| names.iter().any(|other| other == name);
+    if has("label") && has("labels") {
+        return Err(Error::new("line 1: the columns 'label' and 'labels' at once")
+            .advice("Keep label for one class a picture, labels for any number of them."));
+    }
+    let has_label = has("label") || has("labels");
     let column = |name: &String| match name.as_str() {
         "path" => Column::Path,
         "label" => Column::Label,
+        "labels" => Column::Labels,
         "split" => Column::Split,
         "group" => Column::Group,
         _ if has_label => Column::Other,
         _ => Column::Target,
     };
     let columns: Vec<Column> = names.iter().map(column).collect();
-    if !columns.iter().any(|column| matches!(column, Column::Label | Column::Target)) {
+    if !columns.iter().any(|column| matches!(column, Column::Label | Column::Labels | Column::Target)) {
         return Err(Error::new("line 1: no column 'label', and none of numbers to learn")
             .advice("Add a column label with class names, or columns of numbers for regression."));
     }
@@ -134,11 +145,14 @@ fn row(columns: &[Column], record: &csv::StringRecord, line: u64) -> Result<Row>
         return Err(Error::new(format!("line {line}: {} fields, the first line has {}", record.len(), columns.len()))
             .advice("Put names with commas into \"quotes\"."));
     }
-    let mut row = Row { line, path: String::new(), label: String::new(), targets: vec![], split: None, group: None };
+    let mut row = Row { line, path: String::new(), labels: vec![], targets: vec![], split: None, group: None };
     for (column, field) in columns.iter().zip(record) {
         match column {
             Column::Path => row.path = field.into(),
-            Column::Label => row.label = field.into(),
+            Column::Label => {
+                row.labels = Some(field).filter(|label| !label.is_empty()).map(String::from).into_iter().collect()
+            }
+            Column::Labels => row.labels = several(field).map_err(|error| error.at(format!("line {line}")))?,
             Column::Split => {
                 row.split = Some(field.parse().map_err(|error: Error| error.at(format!("line {line}")))?);
             }
@@ -154,7 +168,7 @@ fn row(columns: &[Column], record: &csv::StringRecord, line: u64) -> Result<Row>
         }
     }
     let has_label = columns.iter().any(|column| matches!(column, Column::Label));
-    if row.path.is_empty() || has_label && row.label.is_empty() {
+    if row.path.is_empty() || has_label && row.labels.is_empty() {
         let what = if row.path.is_empty() { "path" } else { "label" };
         return Err(Error::new(format!("line {line}: the {what} is empty")).advice("Fill it in, or remove the line."));
     }
@@ -174,13 +188,33 @@ fn row(columns: &[Column], record: &csv::StringRecord, line: u64) -> Result<Row>
     Ok(row)
 }
 
+/// The class names of a picture; none of an empty field.
+fn several(field: &str) -> Result<Vec<String>> {
+    let names: Vec<String> = field.split('|').map(|name| name.trim().to_owned()).collect();
+    if field.is_empty() {
+        return Ok(Vec::new());
+    }
+    if names.iter().any(String::is_empty) {
+        return Err(Error::new(format!("a class without a name in '{field}'"))
+            .advice("Write a | between two names only; of a picture without a class leave the field empty."));
+    }
+    match names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        Some((_, twice)) => Err(Error::new(format!("the class '{twice}' twice")).advice("Name each class once.")),
+        None => Ok(names),
+    }
+}
+
 /// Opens a list. Classes are sorted by name, pictures stay in the order of the list.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
     let bytes = super::decode::read_bytes(path)?;
     let list = parse_csv(&bytes).map_err(|error| error.at(path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let regression = !list.targets.is_empty();
-    let classes: BTreeSet<String> = list.rows.iter().filter(|_| !regression).map(|row| row.label.clone()).collect();
+    let classes: BTreeSet<String> = list.rows.iter().flat_map(|row| row.labels.iter().cloned()).collect();
+    if !regression && classes.is_empty() {
+        return Err(Error::new(format!("{}: no picture has a class", path.display()))
+            .advice("Write class names into the column labels, with | between."));
+    }
     let classes: Vec<String> = classes.into_iter().collect();
     let (mut items, mut missing) = (Vec::new(), 0);
     for row in list.rows {
@@ -198,12 +232,14 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
             missing += 1;
             continue;
         }
-        // Sorted, and the label is among them.
-        let label = classes.partition_point(|class| *class < row.label) as u32;
+        // Sorted, and the labels are among them. Splits are carved by the first one; a picture without any has a number of its own.
+        let first = row.labels.iter().min();
+        let label = first.map_or(classes.len(), |first| classes.partition_point(|class| class < first)) as u32;
+        let has = |class: &String| f32::from(row.labels.contains(class));
         items.push(Item {
             source: Source::File(file),
-            label,
-            targets: row.targets,
+            label: if regression { 0 } else { label },
+            targets: if list.multi_label { classes.iter().map(has).collect() } else { row.targets },
             group: row.group,
             split: row.split,
         });
@@ -213,6 +249,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
             .advice("Paths are relative to the list."));
     }
     let mut data = Dataset::assemble(path, classes, list.targets, items, options)?;
+    data.multi_label = list.multi_label;
     if missing > 0 {
         data.notes.push(format!("{} left out because of files that are not there", counted(missing, "line")));
     }

@@ -23,12 +23,12 @@ pub struct Batch {
     pub n: usize,
     /// `[n, channels, height, width]`; with several [views](Loader::views), `[n, views, channels, height, width]`.
     pub images: Vec<f32>,
-    /// A class each; empty for regression.
+    /// A class each; empty where there are targets.
     pub labels: Vec<u32>,
     /// For each picture another class with its share of the target, of which the label has the rest; empty where nothing
     /// is mixed.
     pub mixed: Vec<Mixed>,
-    /// `[n, targets]`; empty for classification.
+    /// `[n, targets]` numbers, or `[n, classes]` with 1 for each class of a picture; empty for one class a picture.
     pub targets: Vec<f32>,
     /// Positions in the split.
     pub indices: Vec<usize>,
@@ -109,7 +109,7 @@ impl Loader {
     /// One class only; a batch size of 0 or above the number of pictures; pictures loaded for another augmentation.
     pub fn training(pictures: &Arc<Pictures>, preparation: &Preparation, options: &TrainingOptions) -> Result<Loader> {
         let data = &pictures.data;
-        if !data.is_regression() && data.counts(pictures.split).iter().filter(|&&n| n > 0).count() < 2 {
+        if !data.has_targets() && data.counts(pictures.split).iter().filter(|&&n| n > 0).count() < 2 {
             return Err(Error::new(format!("{}: pictures of one class only ({})", data.name, data.classes.join(", ")))
                 .advice("A classifier needs two classes at least: add a folder with pictures of something else."));
         }
@@ -118,11 +118,15 @@ impl Loader {
             return Err(Error::usage(format!("a batch of {batch} of {n} {} pictures", pictures.split))
                 .advice(format!("Choose --batch-size {n} or less.")));
         }
-        if options.sampling == Sampling::Balanced && (data.is_regression() || !options.shuffle) {
-            let why = if options.shuffle { "numbers in place of classes" } else { "pictures in file order" };
+        if options.sampling == Sampling::Balanced && (data.has_targets() || !options.shuffle) {
+            let why = match (options.shuffle, data.multi_label) {
+                (true, true) => "pictures of several classes each",
+                (true, false) => "numbers in place of classes",
+                (false, _) => "pictures in file order",
+            };
             return Err(Error::usage(format!("sampling balanced of {why}")).advice("Leave one of the two out."));
         }
-        options.augment.check(preparation.channels, data.is_regression())?;
+        options.augment.check(preparation.channels, data.other_targets())?;
         Loader::new(pictures, preparation, options, Some(options.augment))
     }
 
@@ -222,6 +226,11 @@ impl Loader {
     /// Batches of an epoch, the last of them perhaps smaller.
     pub fn batches(&self) -> usize {
         self.len().div_ceil(self.job.batch_size)
+    }
+
+    /// Whether a picture may have any number of classes.
+    pub fn is_multi_label(&self) -> bool {
+        self.job.pictures.data.multi_label
     }
 
     /// The split that is read.
@@ -337,7 +346,7 @@ impl Job {
             }
             batch.n += 1;
             batch.indices.push(position);
-            if data.is_regression() {
+            if data.has_targets() {
                 batch.targets.extend(data.target(split, position));
             } else {
                 batch.labels.push(data.label(split, position));

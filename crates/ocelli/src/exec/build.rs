@@ -41,7 +41,7 @@ pub struct TrainingGraph {
 /// clipping all gradients must wait for their common norm.
 /// With [`TrainOptions::accumulate`] a part has `part` pictures.
 pub fn training(net: &Resolved, options: &TrainOptions, part: usize) -> Result<TrainingGraph> {
-    if matches!(options.loss, LossKind::CrossEntropy { .. }) {
+    if options.loss != LossKind::MeanSquared {
         net.check_logits()?;
     }
     let Lowered { mut graph, outputs, statistics, .. } = lower(net, true)?;

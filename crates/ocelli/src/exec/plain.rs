@@ -10,6 +10,7 @@ use crate::plan::Feed;
 use ocelli_kernels::early::{self, Positions};
 use ocelli_kernels::elementwise::Extent;
 use ocelli_kernels::layout::{self, PadShape};
+use ocelli_kernels::loss::Cost;
 use ocelli_kernels::pooling::AdaptiveShape;
 use ocelli_kernels::real::Real;
 use ocelli_kernels::update::{Rule, Step, update_reference};
@@ -244,6 +245,11 @@ pub(super) fn rule(optimizer: Optimizer) -> Rule {
         Optimizer::AdamW { beta1, beta2, eps } => Rule::Adam { beta1, beta2, eps, decoupled: true },
         Optimizer::Adadelta { rho, eps } => Rule::Adadelta { rho, eps },
     }
+}
+
+/// What an output costs by a loss of each output by itself.
+pub(super) fn cost(kind: &LossKind) -> Cost {
+    if *kind == LossKind::BinaryCrossEntropy { Cost::Logistic } else { Cost::Squared }
 }
 
 /// The numbers of one update; `square_sum` is read where there is clipping.
@@ -526,12 +532,15 @@ fn compute<T: Real>(
             let correct = rows.filter(|(row, label)| first_largest(row) == **label as usize).count();
             many(vec![vec![total], vec![T::from_f64(correct as f64)], gradient])
         }
-        Op::Loss { kind: LossKind::MeanSquared, weight } => {
-            let (cost, width) = (loss::Cost::Squared, input_ty(0).per_picture());
-            let cost = loss::EachOutput { cost, width, factor: *weight, first: feed.first };
+        Op::Loss { kind, weight } => {
+            let (cost, width) = (cost(kind), input_ty(0).per_picture());
+            let each = loss::EachOutput { cost, width, factor: *weight, first: feed.first };
             let mut gradient = zeros(2);
-            let total = loss::each_output_reference(&cost, [x[0], &of(feed.targets)], &mut gradient);
-            many(vec![vec![total], vec![T::ZERO], gradient])
+            let total = loss::each_output_reference(&each, [x[0], &of(feed.targets)], &mut gradient);
+            let is_right = |(x, target): (&T, &f32)| (*x >= T::ZERO) == (*target >= 0.5);
+            let rows = x[0].chunks(width).zip(feed.targets[feed.first * width..].chunks(width));
+            let right = rows.filter(|(x, targets)| cost == Cost::Logistic && x.iter().zip(*targets).all(is_right));
+            many(vec![vec![total], vec![T::from_f64(right.count() as f64)], gradient])
         }
     }
 }

@@ -467,6 +467,7 @@ fn gradients_of_blocks_and_of_several_outputs_are_central_differences() {
     let net = resolved(BLOCKS_AND_OUTPUTS);
     check("several outputs", &net, &entropy(), true);
     check("several outputs", &net, &LossKind::MeanSquared, true);
+    check("several outputs", &net, &LossKind::BinaryCrossEntropy, true);
 }
 
 #[test]

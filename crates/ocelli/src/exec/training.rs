@@ -186,8 +186,9 @@ impl Training {
             return Err(Error::new(format!("label {label} of a network with {classes} classes"))
                 .advice("Give the network as many classes as the data has."));
         }
-        let given = if self.options.loss == Loss::MeanSquared { batch.targets.len() } else { batch.labels.len() };
-        let needed = if self.options.loss == Loss::MeanSquared { batch.n * self.net.classes } else { batch.n };
+        let targets = self.options.loss.has_targets();
+        let given = if targets { batch.targets.len() } else { batch.labels.len() };
+        let needed = if targets { batch.n * self.net.classes } else { batch.n };
         if given != needed {
             return Err(Error::new(format!("{given} labels or targets for {} pictures, {needed} needed", batch.n)));
         }

@@ -58,7 +58,7 @@ pub fn preview(data: &Arc<Dataset>, mut preparation: Preparation, options: &Prev
     for (row, &position) in positions.iter().enumerate() {
         let picture = data.picture(Split::Train, position)?;
         let original = Tile {
-            label: short(class(data.label(Split::Train, position))),
+            label: short(&data.class_text(Split::Train, position)),
             picture: rgb(&whole.frame(picture.clone())?),
         };
         tiles.extend([original, Tile { label: "evaluated".into(), picture: rgb(&preparation.frame(picture)?) }]);

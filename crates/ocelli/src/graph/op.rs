@@ -41,6 +41,15 @@ pub enum LossKind {
     },
     /// Mean of squared differences against targets.
     MeanSquared,
+    /// Binary cross-entropy of each output's sigmoid against targets of 0 and 1, the mean over all.
+    BinaryCrossEntropy,
+}
+
+impl LossKind {
+    /// Whether it reads a row of targets for each picture, not a class index.
+    pub fn has_targets(&self) -> bool {
+        matches!(self, LossKind::MeanSquared | LossKind::BinaryCrossEntropy)
+    }
 }
 
 /// A primitive operation. Inputs and outputs are listed as `(inputs) → outputs`; `x` is the value that flows forward,

@@ -20,6 +20,11 @@ pub fn fit_temperature(model: &Model, mut data: Dataset, split: Split, options: 
         return Err(Error::usage("a temperature for a model that predicts numbers")
             .advice("Leave --temperature out: only probabilities of classes have one."));
     }
+    if model.multi_label {
+        return Err(Error::usage("a temperature for a model of several classes a picture")
+            .advice("Leave --temperature out: it is fitted for one class a picture."));
+    }
+    model.check_labels(&data)?;
     data.match_classes(&model.classes)?;
     let net = model.resolve()?;
     let load = LoadOptions { workers: options.workers, skip_bad: options.skip_bad, ..Default::default() };

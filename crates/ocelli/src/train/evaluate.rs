@@ -1,7 +1,10 @@
 //! How a network does on a split: losses, hits, confusion, and each picture's answer.
 
 use crate::data::{Batch, Loader};
-use crate::metrics::{Confusion, calibration_error, cross_entropy, rank, regression_errors, softmax, top};
+use crate::metrics::{
+    Confusion, MultiLabel, binary_cross_entropy, calibration_error, cross_entropy, rank, regression_errors, sigmoid,
+    softmax, top,
+};
 use crate::{Error, Result};
 
 /// Answers kept of each picture.
@@ -12,11 +15,11 @@ const KEPT: usize = 5;
 pub struct Prediction {
     /// Position in the split.
     pub position: usize,
-    /// The true class; none for regression.
+    /// The true class; none for regression and several classes a picture.
     pub truth: Option<u32>,
     /// The most probable classes with their probabilities, best first, at most five.
     pub top: Vec<(u32, f32)>,
-    /// What was predicted, for regression.
+    /// What was predicted, for regression; of several classes a picture the probability of each.
     pub values: Vec<f32>,
     /// Loss of this picture.
     pub loss: f64,
@@ -35,14 +38,16 @@ impl Prediction {
 pub struct Evaluation {
     /// Pictures.
     pub images: usize,
-    /// Mean loss: cross-entropy without smoothing and class weights, or the squared error.
+    /// Mean loss: cross-entropy without smoothing and class weights, binary cross-entropy, or the squared error.
     pub loss: f64,
-    /// Pictures whose true class comes first.
+    /// Pictures whose true class comes first; of several classes a picture those with all of them right.
     pub right: usize,
     /// Pictures whose true class is among the first five.
     pub right5: usize,
-    /// What was taken for what; none for regression.
+    /// What was taken for what; where there is one class a picture.
     pub confusion: Option<Confusion>,
+    /// Each class by itself; where there are several a picture.
+    pub multi_label: Option<MultiLabel>,
     /// Mean absolute error; regression only.
     pub absolute_error: Option<f64>,
     /// Each picture's answer, in file order, if asked for.
@@ -50,7 +55,7 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The fraction of pictures whose true class comes first.
+    /// The fraction of pictures that are [right](Evaluation::right).
     pub fn top1(&self) -> f64 {
         self.right as f64 / self.images.max(1) as f64
     }
@@ -97,7 +102,7 @@ pub(super) fn evaluate_until(
     keep: bool,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>> {
-    let mut sums = Sums::new(outputs, keep);
+    let mut sums = Sums::new(outputs, keep, loader.is_multi_label());
     let mut batches = loader.epoch(0, 0);
     while let Some(batch) = batches.next().transpose()? {
         if stop() {
@@ -121,21 +126,30 @@ pub(super) struct Sums {
     is_regression: bool,
     evaluation: Evaluation,
     confusion: Confusion,
+    multi_label: Option<MultiLabel>,
 }
 
 impl Sums {
-    pub(super) fn new(outputs: usize, keep: bool) -> Sums {
+    pub(super) fn new(outputs: usize, keep: bool, multi_label: bool) -> Sums {
         let evaluation = Evaluation::default();
         let confusion = Confusion::new(outputs);
-        Sums { outputs, keep, loss: 0.0, absolute: 0.0, is_regression: false, evaluation, confusion }
+        let multi_label = multi_label.then(|| MultiLabel::new(outputs));
+        Sums { outputs, keep, loss: 0.0, absolute: 0.0, is_regression: false, evaluation, confusion, multi_label }
     }
 
     pub(super) fn add(&mut self, batch: &Batch, scores: &[f32]) -> Result<()> {
-        self.is_regression = batch.labels.is_empty();
+        self.is_regression = batch.labels.is_empty() && self.multi_label.is_none();
         for (i, scores) in scores.chunks_exact(self.outputs).enumerate() {
             let mut prediction =
                 Prediction { position: batch.indices[i], truth: None, top: Vec::new(), values: Vec::new(), loss: 0.0 };
-            if self.is_regression {
+            if let Some(multi_label) = &mut self.multi_label {
+                let truths = &batch.targets[i * self.outputs..][..self.outputs];
+                self.evaluation.right += usize::from(multi_label.add(scores, truths));
+                prediction.loss = binary_cross_entropy(scores, truths);
+                if self.keep {
+                    prediction.values = scores.iter().map(|score| sigmoid(*score)).collect();
+                }
+            } else if self.is_regression {
                 let (squared, absolute) = regression_errors(scores, &batch.targets[i * self.outputs..][..self.outputs]);
                 self.absolute += absolute;
                 prediction.loss = squared;
@@ -171,7 +185,8 @@ impl Sums {
         let images = self.evaluation.images.max(1) as f64;
         Evaluation {
             loss: self.loss / images,
-            confusion: (!self.is_regression).then_some(self.confusion),
+            confusion: (!self.is_regression && self.multi_label.is_none()).then_some(self.confusion),
+            multi_label: self.multi_label,
             absolute_error: self.is_regression.then_some(self.absolute / images),
             ..self.evaluation
         }

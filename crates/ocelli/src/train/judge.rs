@@ -37,7 +37,7 @@ pub fn evaluate(model: &mut Model, data: Dataset, split: Split, options: &Evalua
 }
 
 /// How each of some models does, and last, where there are several, all of them together: their softmax outputs are
-/// averaged (of numbers, the outputs).
+/// averaged (of numbers and of several classes a picture, the outputs).
 ///
 /// # Errors
 /// As [`evaluate`]; models with other classes or targets than the first.
@@ -49,14 +49,17 @@ pub fn evaluate_all(
 ) -> Result<Vec<Evaluation>> {
     let Some(first) = models.first() else { return Err(Error::new("no model to judge")) };
     let (classes, outputs) = (first.classes.clone(), first.classes.len().max(first.targets.len()));
+    let multi_label = first.multi_label;
+    models.iter().try_for_each(|model| model.check_labels(&data))?;
     data.match_classes(&classes)?;
-    let data = Arc::new(data);
+    // Softmax is of one class a picture; else scores are averaged.
+    let (data, of_scores) = (Arc::new(data), classes.is_empty() || multi_label);
     let mut members = Vec::new();
     for model in &mut *models {
         members.push(Member::new(model, &data, split, options)?);
     }
     let count = members.len() + usize::from(members.len() > 1);
-    let mut sums: Vec<Sums> = (0..count).map(|_| Sums::new(outputs, true)).collect();
+    let mut sums: Vec<Sums> = (0..count).map(|_| Sums::new(outputs, true, multi_label)).collect();
     let mut batches: Vec<_> = members.iter().map(Member::epoch).collect();
     loop {
         let mut scores = Vec::new();
@@ -77,11 +80,11 @@ pub fn evaluate_all(
                     .advice("`ocelli data check DATA` lists what cannot be read: remove it."));
                 }
             }
-            scores.push(average(views, outputs, classes.is_empty()));
+            scores.push(average(views, outputs, of_scores));
         }
         let Some(batch) = seen else { return Err(Error::new("no view of a picture")) };
         if scores.len() > 1 {
-            scores.push(average(scores.clone(), outputs, classes.is_empty()));
+            scores.push(average(scores.clone(), outputs, of_scores));
         }
         for (sums, scores) in sums.iter_mut().zip(&scores) {
             sums.add(&batch, scores)?;
@@ -113,9 +116,9 @@ pub fn check_ensemble(models: &[(&str, &Model)]) -> Result<()> {
     Ok(())
 }
 
-/// Log probabilities of the mean over lists of scores, `[n, outputs]` each; of numbers, the mean itself. One list stays as
+/// Log probabilities of the mean over lists of scores, `[n, outputs]` each; with `of_scores` the mean itself. One list stays as
 /// it is.
-fn average(mut lists: Vec<Vec<f32>>, outputs: usize, regression: bool) -> Vec<f32> {
+fn average(mut lists: Vec<Vec<f32>>, outputs: usize, of_scores: bool) -> Vec<f32> {
     if lists.len() == 1 {
         return lists.remove(0);
     }
@@ -125,7 +128,7 @@ fn average(mut lists: Vec<Vec<f32>>, outputs: usize, regression: bool) -> Vec<f3
         let of = |k: usize| rows.iter().map(|row| f64::from(row[k])).sum::<f64>() / rows.len() as f64;
         (0..outputs).map(|k| of(k) as f32).collect()
     };
-    (0..n).flat_map(|i| if regression { mean(row(i)) } else { log_mean_softmax(&row(i)) }).collect()
+    (0..n).flat_map(|i| if of_scores { mean(row(i)) } else { log_mean_softmax(&row(i)) }).collect()
 }
 
 /// A model at work.

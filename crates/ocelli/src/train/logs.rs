@@ -17,7 +17,7 @@ pub(super) struct Logs {
 
 impl Logs {
     /// Opens the logs at the state of a run: rows of later steps and epochs, from before a crash, are dropped.
-    pub fn open(folder: &RunFolder, state: &RunState, regression: bool) -> Result<Logs> {
+    pub fn open(folder: &RunFolder, state: &RunState, regression: bool, multi_label: bool) -> Result<Logs> {
         let columns: &[&str] = match regression {
             false => &[
                 "epoch",
@@ -27,7 +27,7 @@ impl Logs {
                 "train_acc1",
                 "val_loss",
                 "val_acc1",
-                "val_acc5",
+                if multi_label { "val_map" } else { "val_acc5" },
                 "best",
                 "seconds",
             ],
@@ -63,7 +63,10 @@ impl Logs {
             curve("val/mae", epoch.val.absolute_error.unwrap_or(f64::NAN))?;
         } else {
             curve("val/acc1", epoch.val.top1())?;
-            curve("val/acc5", epoch.val.top5())?;
+            match &epoch.val.multi_label {
+                Some(multi_label) => curve("val/map", multi_label.mean_average_precision())?,
+                None => curve("val/acc5", epoch.val.top5())?,
+            }
         }
         row.extend([u8::from(epoch.best).to_string(), format!("{:.2}", epoch.seconds)]);
         self.metrics.row(row)

@@ -149,7 +149,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn run(mut self, state: RunState, resumed_at: Option<u64>, mut audience: Audience) -> Result<Outcome> {
         let task = &self.task;
-        let mut logs = Logs::open(&self.folder, &state, task.data.is_regression())?;
+        let mut logs = Logs::open(&self.folder, &state, task.data.is_regression(), task.data.multi_label)?;
         let mut listeners: Vec<&mut dyn Listener> = vec![&mut logs];
         listeners.extend(audience.listeners.iter_mut().map(|listener| &mut **listener as &mut dyn Listener));
         let outputs = task.net.classes;
@@ -236,6 +236,8 @@ mod accumulate_tests;
 mod averaging_tests;
 #[cfg(test)]
 mod judge_tests;
+#[cfg(test)]
+mod multi_label_tests;
 #[cfg(test)]
 mod resume_tests;
 #[cfg(test)]

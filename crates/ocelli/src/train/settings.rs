@@ -87,7 +87,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Monitor>,
 
-    /// `cross_entropy` for classes, `mse` for numbers: follows the data.
+    /// `cross_entropy` for classes, `bce` for any number of classes a picture, `mse` for numbers: follows the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<LossName>,
     /// Share of the target that goes to all classes alike; 0.

@@ -94,7 +94,8 @@ impl Task {
         let val = Loader::evaluation(&Arc::new(chosen), &preparation, batch_size, workers)?;
         let (classes, targets) = (data.classes.clone(), data.targets.clone());
         let calibration = Calibration::default();
-        let model = Model { net, classes, targets, preparation, calibration, tensors: Tensors::new() };
+        let multi_label = data.multi_label;
+        let model = Model { net, classes, targets, multi_label, preparation, calibration, tensors: Tensors::new() };
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         notes.extend(of_start);
@@ -137,24 +138,33 @@ impl Task {
 
 /// The loss and the optimiser.
 fn options(settings: &Settings, data: &Dataset) -> Result<TrainOptions> {
-    if data.is_regression() && (settings.class_weights != ClassWeights::None || settings.label_smoothing > 0.0) {
-        let what = format!("class_weights or label_smoothing for {}, which has numbers to predict", data.name);
-        return Err(Error::usage(what).advice("Leave them out: they are for classes."));
+    let own = match (data.is_regression(), data.multi_label) {
+        (true, _) => LossName::MeanSquared,
+        (_, true) => LossName::BinaryCrossEntropy,
+        _ => LossName::CrossEntropy,
+    };
+    let what = data.other_targets().unwrap_or("classes");
+    if own != LossName::CrossEntropy && (settings.class_weights != ClassWeights::None || settings.label_smoothing > 0.0)
+    {
+        let what = format!("class_weights or label_smoothing for {}, which has {what}", data.name);
+        return Err(Error::usage(what).advice("Leave them out: they are for one class a picture."));
     }
-    let loss = match (settings.loss, data.is_regression()) {
-        (None | Some(LossName::CrossEntropy), false) => Loss::CrossEntropy {
+    if let Some(other) = settings.loss.filter(|loss| *loss != own) {
+        let name = |loss: LossName| match loss {
+            LossName::CrossEntropy => ("cross_entropy", "a list with the column label"),
+            LossName::BinaryCrossEntropy => ("bce", "a list with the column labels"),
+            LossName::MeanSquared => ("mse", "a list with numbers in place of labels"),
+        };
+        return Err(Error::usage(format!("loss {} for {}, which has {what}", name(other).0, data.name))
+            .advice(format!("Use --loss {}, or {}.", name(own).0, name(other).1)));
+    }
+    let loss = match own {
+        LossName::CrossEntropy => Loss::CrossEntropy {
             smoothing: settings.label_smoothing as f32,
             class_weights: class_weights(&settings.class_weights, data)?,
         },
-        (None | Some(LossName::MeanSquared), true) => Loss::MeanSquared,
-        (Some(LossName::CrossEntropy), true) => {
-            return Err(Error::usage(format!("loss cross_entropy for {}, which has numbers to predict", data.name))
-                .advice("Use --loss mse, or a list with labels."));
-        }
-        (Some(LossName::MeanSquared), false) => {
-            return Err(Error::usage(format!("loss mse for {}, which has classes", data.name))
-                .advice("Use --loss cross_entropy, or a list with numbers in place of labels."));
-        }
+        LossName::BinaryCrossEntropy => Loss::BinaryCrossEntropy,
+        LossName::MeanSquared => Loss::MeanSquared,
     };
     let optimizer = match settings.optimizer {
         OptimizerName::Sgd => Optimizer::Sgd { momentum: settings.momentum as f32, nesterov: settings.nesterov },

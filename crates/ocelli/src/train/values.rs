@@ -49,6 +49,9 @@ pub enum LossName {
     /// Mean squared error.
     #[serde(rename = "mse")]
     MeanSquared,
+    /// Binary cross-entropy of each class.
+    #[serde(rename = "bce")]
+    BinaryCrossEntropy,
 }
 
 /// What tells a better epoch from a worse one, on the validation split.

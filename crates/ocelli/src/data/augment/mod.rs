@@ -217,12 +217,12 @@ impl Augment {
         self.has("pca") || self.has("pca-paper")
     }
 
-    /// Fails where a change is not for such data.
-    pub(super) fn check(&self, channels: usize, regression: bool) -> Result<()> {
+    /// Fails where a change is not for such data, which may have other targets than a class a picture.
+    pub(super) fn check(&self, channels: usize, targets: Option<&str>) -> Result<()> {
         for (kind, _) in self.steps() {
-            if regression && matches!(kind.does, Does::Mix(_)) {
-                return Err(Error::usage(format!("augmentation {} for data with numbers to predict", kind.name))
-                    .advice("It mixes classes: leave it out."));
+            if let (Some(what), Does::Mix(_)) = (targets, &kind.does) {
+                return Err(Error::usage(format!("augmentation {} for data with {what}", kind.name))
+                    .advice("It mixes the classes of two pictures: leave it out."));
             }
             if channels == 1 && kind.name.starts_with("pca") {
                 return Err(Error::usage(format!("augmentation {} for a net with 1 channel", kind.name))

@@ -58,8 +58,8 @@ fn the_written_form_round_trips_and_slips_are_named() {
     for text in ["shift:many", "crop:1.5", "erase:NaN", "crop:-1", "jitter:", "", ","] {
         assert!(text.parse::<Augment>().is_err(), "{text}");
     }
-    assert!(augment("mixup").check(3, true).unwrap_err().what().contains("numbers to predict"));
-    assert!(augment("pca").check(1, false).unwrap_err().what().contains("1 channel"));
+    assert!(augment("mixup").check(3, Some("numbers to predict")).unwrap_err().what().contains("numbers to predict"));
+    assert!(augment("pca").check(1, None).unwrap_err().what().contains("1 channel"));
 }
 
 #[test]

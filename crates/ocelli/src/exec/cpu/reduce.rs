@@ -3,12 +3,12 @@
 use super::lower::{Lower, PerPicture, ceiling};
 use crate::error::Result;
 use crate::exec::Optimizer;
-use crate::exec::plain::{rule, update_step};
+use crate::exec::plain::{cost, rule, update_step};
 use crate::graph::{Activation, LossKind, Lrn};
 use crate::plan::{Feed, Io, Run};
 use ocelli_kernels::dropout::{Dropout, dropout};
 use ocelli_kernels::elementwise::{View, ViewMut};
-use ocelli_kernels::loss::{Cost, CrossEntropy, EachOutput, Row, cross_entropy, each_output};
+use ocelli_kernels::loss::{CrossEntropy, EachOutput, Row, cross_entropy, each_output};
 use ocelli_kernels::norm::{self, BatchNorm, BatchNormBackward, Running};
 use ocelli_kernels::reduce::join_part;
 use ocelli_kernels::update::{self, Updated};
@@ -191,8 +191,8 @@ impl Lower<'_, '_> {
                     let loss = CrossEntropy { classes, smoothing: *smoothing, class_weights, factor, mixed, first };
                     cross_entropy(run.cpu, &loss, x, labels, Some(gradient), &mut rows)
                 }
-                LossKind::MeanSquared => {
-                    let loss = EachOutput { cost: Cost::Squared, width: classes, factor, first };
+                LossKind::MeanSquared | LossKind::BinaryCrossEntropy => {
+                    let loss = EachOutput { cost: cost(&kind), width: classes, factor, first };
                     each_output(run.cpu, &loss, [x, targets], Some(gradient), &mut rows)
                 }
             };

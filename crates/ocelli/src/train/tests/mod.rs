@@ -159,7 +159,7 @@ fn session(settings: &Settings, folder: &RunFolder, stop: Option<u64>, prepare: 
     prepare(&mut learner);
     let interrupt = learner.interrupt.clone();
     let mut told = Vec::new();
-    let mut logs = Logs::open(folder, &state, false).unwrap();
+    let mut logs = Logs::open(folder, &state, false, false).unwrap();
     let mut listener = |event: &Event| {
         match event {
             Event::Step(step) if Some(step.step) == stop => interrupt.store(true, Ordering::Relaxed),
