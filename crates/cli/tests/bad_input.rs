@@ -229,3 +229,22 @@ fn an_output_that_cannot_be_made() {
     #[cfg(target_os = "linux")]
     refused(here, 1, &["train", "small.toml", "--max-steps", "2", "--output", "/proc/run"], &["/proc/run"]);
 }
+
+#[test]
+fn parts_of_a_batch_and_plans_of_unfreezing() {
+    let world = world();
+    let here = world.path();
+    refused(here, 2, &["train", "--accumulate", "3"], &["accumulate 3 for a batch of 64", "Choose --accumulate 2"]);
+    let part = ["train", "--batch-size", "40", "--accumulate", "2"];
+    refused(here, 2, &part, &["parts must have 16, 32, 64", "Choose --batch-size 32"]);
+    for (plan, words) in [
+        ("fc1", ["unfreeze 'fc1' cannot be", "LAYER@EPOCH"]),
+        ("fc1@30", ["unfreeze fc1@30: the epoch must be after 1, 20 at most", "--freeze-until"]),
+        ("fc1@3,conv1@2", ["unfreeze conv1@2: the epoch must be after 3", "in order"]),
+        ("fc3@2", ["unfreeze fc3@2: all from fc3 on learns before", "from the last to the first"]),
+        ("fd1@2", ["unfreeze fd1: lenet5 has no such layer", "Did you mean fc1?"]),
+    ] {
+        refused(here, 2, &["train", "lenet5", "--freeze-until", "fc3", "--unfreeze", plan], &words);
+    }
+    refused(here, 2, &["train", "lenet5", "--unfreeze", "fc1@2"], &["without freeze_until", "--freeze-until LAYER"]);
+}

@@ -1,4 +1,4 @@
-//! How good a network is: top-k, intervals, confusion, precision and recall, several classes a picture, regression errors.
+//! How good a network is: top-k, intervals, confusion, precision and recall, several classes a picture, errors of numbers.
 
 use std::cmp::Ordering;
 
@@ -173,8 +173,8 @@ pub fn binary_cross_entropy(scores: &[f32], truths: &[f32]) -> f64 {
     scores.iter().zip(truths).map(cost).sum::<f64>() / scores.len().max(1) as f64
 }
 
-/// How pictures of any number of classes each are answered. A class is answered where its score is 0 or more: its probability is
-/// a half then.
+/// How pictures of any number of classes each are answered. A class is answered where its score is 0 or more: its
+/// probability is a half then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MultiLabel {
     /// Of each class the score of every picture, and whether it has the class.
@@ -232,7 +232,7 @@ impl MultiLabel {
     pub fn macro_f1(&self) -> f64 {
         mean((0..self.classes()).filter_map(|class| self.f1(class)))
     }
-    /// The class's average precision: its pictures in the order of their scores, the mean over those that have it of the
+    /// The class's average precision: the pictures in the order of its scores, the mean over those that have it of the
     /// precision down to there, equal scores together (scikit-learn's); none if no picture has it. NaN comes last.
     pub fn average_precision(&self, class: usize) -> Option<f64> {
         let mut pairs: Vec<(f32, bool)> =

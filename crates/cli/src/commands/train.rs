@@ -182,6 +182,10 @@ pub struct Flags {
     #[arg(long, value_name = "LAYER", help_heading = "How it learns")]
     #[serde(skip_serializing_if = "Option::is_none")]
     freeze_until: Option<String>,
+    /// From which epoch on frozen layers learn too, from this one on: layer4@3,layer3@5
+    #[arg(long, value_name = "LAYER@EPOCH", value_delimiter = ',', help_heading = "How it learns")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unfreeze: Vec<String>,
     /// Leaves the statistics of batch norm as they are, and uses them in training
     #[arg(long, help_heading = "How it learns")]
     #[serde(skip_serializing_if = "is_off")]

@@ -1,5 +1,5 @@
-//! CSV lists of pictures: `path,label`, `path,labels` for any number of classes a picture, or numeric targets, with optional
-//! `split` and `group`.
+//! CSV lists of pictures: `path,label`, `path,labels` for any number of classes a picture, or numeric targets, with
+//! optional `split` and `group`.
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
 use crate::words::counted;
@@ -46,8 +46,9 @@ enum Column {
     Other,
 }
 
-/// Reads a CSV list. The first line names the columns: `path`, then `label` (a class name; other columns are passed over),
-/// `labels` (any number of class names with `|` between) or, for regression, any columns of numbers; `split` (train, val, test) and `group` are optional. Without such a line
+/// Reads a CSV list. The first line names the columns: `path`, then `label` (a class name) or `labels` (any number of
+/// them with `|` between), beside which other columns are passed over, or, for regression, any columns of numbers;
+/// `split` (train, val, test) and `group` are optional. Without such a line
 /// there must be two columns, path and label.
 ///
 /// # Errors
@@ -232,7 +233,8 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> Result<Dataset> {
             missing += 1;
             continue;
         }
-        // Sorted, and the labels are among them. Splits are carved by the first one; a picture without any has a number of its own.
+        // Sorted, and the labels are among them. Splits are carved by the first one; a picture without any has a number
+        // of its own.
         let first = row.labels.iter().min();
         let label = first.map_or(classes.len(), |first| classes.partition_point(|class| class < first)) as u32;
         let has = |class: &String| f32::from(row.labels.contains(class));

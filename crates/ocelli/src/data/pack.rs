@@ -27,8 +27,8 @@ pub struct Packed {
 /// `00000017.cls`; each archive begins with the list of classes. The folder `target` is there when all is written, or not.
 ///
 /// # Errors
-/// `target` exists; the data has numbers to predict, or several classes a picture; a file cannot be read, is no picture, or
-/// cannot be written.
+/// `target` exists; the data has numbers to predict, or several classes a picture; a file cannot be read, is no picture,
+/// or cannot be written.
 pub fn pack(data: &Dataset, target: &Path, shard_bytes: u64, seed: u64) -> Result<Packed> {
     if let Some(what) = data.other_targets() {
         return Err(Error::usage(format!("{}: {what}", data.name))

@@ -111,7 +111,7 @@ fn moving(net: &Resolved) -> Result<Graph> {
     for parameter in net.parameters() {
         let average = graph.store(name(&parameter.name), &parameter.dims);
         let present = graph.store(&parameter.name, &parameter.dims);
-        graph.push_all(Op::Update { optimizer, rate: -1.0, decay: -1.0, clip: None }, &[average, present])?;
+        graph.push_all(Op::Update { optimizer, rate: -1.0, decay: -1.0, clip: None, since: 0 }, &[average, present])?;
     }
     Ok(graph)
 }

@@ -73,7 +73,8 @@ pub fn training(net: &Resolved, options: &TrainOptions, part: usize) -> Result<T
         }
         let decay = options.weight_decay * parameter.decay;
         let (optimizer, rate, clip) = (options.optimizer, parameter.lr, options.clip);
-        graph.push_all(Op::Update { optimizer, rate, decay, clip }, &inputs).map(|_| ())
+        let since = parameter.frozen_epochs * options.epoch_steps;
+        graph.push_all(Op::Update { optimizer, rate, decay, clip, since }, &inputs).map(|_| ())
     };
     let mut square_sum = None;
     if options.clip.is_none() {

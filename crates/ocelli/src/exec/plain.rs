@@ -211,12 +211,12 @@ impl<T: Real> Interpreter<T> {
                     (i + 2, running)
                 })
                 .collect(),
-            Op::Update { optimizer, rate, decay, clip } => {
+            Op::Update { optimizer, rate, decay, clip, since } => {
                 let gradient = read(1, stored);
                 let first = 2 + usize::from(clip.is_some());
                 let square_sum = if clip.is_some() { read(2, stored) } else { vec![] };
                 let square_sum = square_sum.first().map_or(0.0, |x| x.to_f64() as f32);
-                let step = update_step(feed, *rate, *decay, *clip, square_sum);
+                let step = update_step(feed, *rate, *decay, *clip, square_sum, *since);
                 let (mut w, mut a, mut b) = (take(stored, 0), take(stored, first), take(stored, first + 1));
                 update_reference(rule(*optimizer), step, &mut w, &gradient, &mut a, &mut b);
                 vec![(0, w), (first, a), (first + 1, b)]
@@ -252,14 +252,14 @@ pub(super) fn cost(kind: &LossKind) -> Cost {
     if *kind == LossKind::BinaryCrossEntropy { Cost::Logistic } else { Cost::Squared }
 }
 
-/// The numbers of one update; `square_sum` is read where there is clipping.
-pub(super) fn update_step(feed: &Feed, rate: f32, decay: f32, clip: Option<f32>, square_sum: f32) -> Step {
+/// The numbers of one update; `square_sum` is read where there is clipping, `since` are the steps before the first one.
+pub(super) fn update_step(feed: &Feed, rate: f32, decay: f32, clip: Option<f32>, square_sum: f32, since: u64) -> Step {
     let scale = match clip {
         // As PyTorch's clip_grad_norm_.
         Some(most) => (most / (square_sum.sqrt() + 1e-6)).min(1.0),
         None => 1.0,
     };
-    Step { lr: feed.lr * rate, decay, scale, count: feed.step }
+    Step { lr: feed.lr * rate, decay, scale, count: feed.step.saturating_sub(since) }
 }
 
 /// The results of an operation that changes nothing.

@@ -27,12 +27,15 @@ pub struct TrainOptions {
     pub average: bool,
     /// Parts that a batch runs in, one after the other, see [`part_size`].
     pub accumulate: usize,
+    /// Steps of an epoch, by which parameters that learn later count theirs.
+    pub epoch_steps: u64,
 }
 
 impl TrainOptions {
     /// A loss and an optimiser, with nothing besides.
     pub fn new(loss: Loss, optimizer: Optimizer) -> TrainOptions {
-        TrainOptions { loss, optimizer, weight_decay: 0.0, clip: None, seed: 0, average: false, accumulate: 1 }
+        let (weight_decay, clip, seed, average, accumulate, epoch_steps) = (0.0, None, 0, false, 1, 0);
+        TrainOptions { loss, optimizer, weight_decay, clip, seed, average, accumulate, epoch_steps }
     }
 }
 
@@ -287,6 +290,18 @@ impl Training {
             Some((name, Tensor::new(dims, data)))
         };
         names.into_iter().filter_map(one).collect()
+    }
+
+    /// Goes on with the same network of which other parameters learn: those that did not start with a state of zeros.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn learn(&mut self, net: &Resolved) -> Result<()> {
+        let (tensors, state) = (self.tensors(), self.optimizer_state());
+        // The memory of the one before, before the new one takes its own.
+        self.session = self.device.session()?;
+        *self = Training::new(net, tensors, &self.options, &self.device, self.batch)?;
+        state.iter().try_for_each(|(name, tensor)| self.session.write(name, 0, &tensor.data))
     }
 
     /// Goes back to saved parameters and state.

@@ -123,6 +123,8 @@ pub enum Op {
         rate: f32,
         /// Weight decay, the layer's factor included.
         decay: f32,
+        /// Steps before the first update.
+        since: u64,
     },
     /// `(maps) → features`, channels first as PyTorch flattens.
     Flatten,
@@ -287,6 +289,8 @@ pub enum Op {
         decay: f32,
         /// Largest norm of all gradients together.
         clip: Option<f32>,
+        /// Steps before the first update.
+        since: u64,
     },
 }
 

@@ -83,6 +83,8 @@ pub struct Parameter {
     pub decay: f32,
     /// Whether the optimiser changes it; never for running statistics, which training still measures.
     pub trainable: bool,
+    /// Epochs before the optimiser began to change it; 0.
+    pub frozen_epochs: u64,
 }
 
 impl Parameter {
@@ -314,6 +316,7 @@ fn parameter(layer: &str, rule: ParameterRule, settings: &Settings) -> Result<Pa
         lr: factor(&settings.lr, "lr")?,
         decay: factor(&settings.decay, "decay")?,
         trainable: !statistic && settings.trainable.unwrap_or(true),
+        frozen_epochs: 0,
         role: rule.role,
         dims: rule.dims,
         name,

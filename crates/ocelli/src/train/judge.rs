@@ -116,8 +116,8 @@ pub fn check_ensemble(models: &[(&str, &Model)]) -> Result<()> {
     Ok(())
 }
 
-/// Log probabilities of the mean over lists of scores, `[n, outputs]` each; with `of_scores` the mean itself. One list stays as
-/// it is.
+/// Log probabilities of the mean over lists of scores, `[n, outputs]` each; with `of_scores` the mean itself. One list
+/// stays as it is.
 fn average(mut lists: Vec<Vec<f32>>, outputs: usize, of_scores: bool) -> Vec<f32> {
     if lists.len() == 1 {
         return lists.remove(0);

@@ -2,6 +2,7 @@
 
 use crate::data::Batch;
 use crate::exec::{StepResult, Training};
+use crate::net::Resolved;
 use crate::{Result, Tensors};
 
 /// A network that learns a step at a time.
@@ -16,6 +17,10 @@ pub trait Learner {
     fn optimizer_state(&mut self) -> Tensors;
     /// Goes back to saved parameters and state.
     fn restore(&mut self, tensors: &Tensors, state: &Tensors) -> Result<()>;
+    /// Goes on with the same network of which other parameters learn.
+    fn learn(&mut self, _net: &Resolved) -> Result<()> {
+        Ok(())
+    }
     /// Where the first value that is not finite appears.
     fn name_non_finite(&mut self, batch: &Batch, step: u64) -> Result<String>;
     /// Moves the average of the parameters by a share of the way to the present ones, where one is kept.
@@ -47,6 +52,9 @@ impl Learner for Training {
     }
     fn restore(&mut self, tensors: &Tensors, state: &Tensors) -> Result<()> {
         Training::restore(self, tensors, state)
+    }
+    fn learn(&mut self, net: &Resolved) -> Result<()> {
+        Training::learn(self, net)
     }
     fn name_non_finite(&mut self, batch: &Batch, step: u64) -> Result<String> {
         Training::name_non_finite(self, batch, step)

@@ -159,6 +159,7 @@ impl Session<'_> {
             monitor: task.monitor,
             outputs,
             learner: &mut self.training,
+            stages: &task.stages,
             train: &task.train,
             val: &task.val,
             folder: &self.folder,

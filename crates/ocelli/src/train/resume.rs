@@ -49,7 +49,8 @@ pub fn resume(name: &str, flags: Table, place: &Place, mut audience: Audience) -
         }
         None => task.start(&settings)?,
     };
-    let mut training = Training::new(&task.net, start, &task.options, &place.device(&settings), settings.batch_size)?;
+    let net = saved.as_ref().map_or(&task.net, |saved| task.net_at(&saved.state));
+    let mut training = Training::new(net, start, &task.options, &place.device(&settings), settings.batch_size)?;
     let settings = describe(&folder, &settings, &task)?;
     let mut state = RunState::new(task.fingerprint.clone(), settings.remembered());
     let mut resumed_at = None;

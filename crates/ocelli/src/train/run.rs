@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::averaging;
 use super::evaluate::evaluate_until;
 use super::events::{EpochEvent, Event, Listener, StepEvent};
+use super::transfer::{self, Stage};
 use super::{Evaluation, Learner, RunState, Schedule};
 use super::{Monitor, Settings};
 use crate::data::{Batch, Loader};
@@ -64,6 +65,8 @@ pub(super) struct Run<'a> {
     /// Values that the network predicts: classes or targets.
     pub outputs: usize,
     pub learner: &'a mut dyn Learner,
+    /// What learns from later epochs on.
+    pub stages: &'a [Stage],
     pub train: &'a Loader,
     pub val: &'a Loader,
     pub folder: &'a RunFolder,
@@ -106,6 +109,11 @@ impl Run<'_> {
     /// The rest of the running epoch; what ended the run in it, if anything did.
     fn epoch(&mut self) -> Result<Option<Ended>> {
         let started = Instant::now();
+        let next = self.state.epoch + 1;
+        if let Some((_, net)) = self.stages.iter().find(|(from, _)| *from == next && self.state.batch == 0) {
+            self.learner.learn(net)?;
+            self.tell(&Event::Note(&format!("from epoch {next} on {} parameters learn", transfer::trained(net))))?;
+        }
         let mut last = Instant::now();
         let mut batches = self.train.epoch(self.state.epoch, self.state.batch as usize);
         while let Some(batch) = batches.next().transpose()? {

@@ -135,6 +135,9 @@ pub struct Settings {
     /// Leaves the layers before this one, or before this block, as they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze_until: Option<String>,
+    /// From which epoch on layers before `freeze_until` learn too, each `LAYER@EPOCH`: those from LAYER on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfreeze: Vec<String>,
     /// Batch norm uses its running statistics in training too, and leaves them as they are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub freeze_bn: bool,
@@ -195,6 +198,7 @@ impl Default for Settings {
             init: None,
             replace_head: false,
             freeze_until: None,
+            unfreeze: Vec::new(),
             freeze_bn: false,
             lr_scale: Vec::new(),
             checkpoint_every: None,

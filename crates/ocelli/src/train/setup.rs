@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, Settings};
-use super::{transfer, whiten};
+use super::transfer::{self, Stage};
+use super::whiten;
+use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, RunState, Settings};
 use crate::data::{
     self, Dataset, LoadOptions, Loader, OpenOptions, Pca, Pictures, Preparation, Split, TrainingOptions,
 };
@@ -21,6 +22,8 @@ use crate::{Error, Result, Tensors};
 pub(super) struct Task {
     pub data: Arc<Dataset>,
     pub net: Resolved,
+    /// What learns from later epochs on.
+    pub stages: Vec<Stage>,
     pub train: Loader,
     pub val: Loader,
     /// The training pictures.
@@ -49,8 +52,8 @@ impl Task {
         let size = settings.image_size.map_or([net.input[1], net.input[2]], |size| size.0);
         let channels = net.input[0];
         let mut resolved = net.resolve(Some(outputs), Some([channels, size[0], size[1]]))?;
-        let of_start = transfer::prepare(&mut resolved, settings)?;
-        let options = options(settings, &data)?;
+        let (stages, of_start) = transfer::prepare(&mut resolved, settings)?;
+        let mut options = options(settings, &data)?;
         let monitor = match settings.monitor {
             Some(Monitor::Accuracy) if regression => {
                 return Err(Error::usage("monitor accuracy for data with numbers").advice("Use --monitor loss."));
@@ -88,6 +91,7 @@ impl Task {
             &preparation,
             &TrainingOptions { batch_size, seed, shuffle, sampling, augment, pca, workers },
         )?;
+        options.epoch_steps = train.batches() as u64;
         let plain = LoadOptions { workers, skip_bad, ..Default::default() };
         let chosen = Pictures::load(&data, Split::Val, &preparation, &plain)?;
         let skipped: Vec<_> = pictures.skipped.iter().chain(&chosen.skipped).map(|error| error.what().into()).collect();
@@ -109,7 +113,13 @@ impl Task {
             let (pictures, first): (String, &String) = (counted(skipped.len(), "picture"), first);
             notes.push(format!("{pictures} left out because of --skip-bad; the first: {first}"));
         }
-        Ok(Task { data, net: resolved, train, val, pictures, model, options, monitor, fingerprint, notes })
+        Ok(Task { data, net: resolved, stages, train, val, pictures, model, options, monitor, fingerprint, notes })
+    }
+
+    /// The network as it learns when a run is in `state`: after the last step, not before the next.
+    pub fn net_at(&self, state: &RunState) -> &Resolved {
+        let epoch = state.epoch + u64::from(state.batch > 0);
+        self.stages.iter().rev().find(|(from, _)| *from <= epoch).map_or(&self.net, |(_, net)| net)
     }
 
     /// The weights to start from: those of `--init`, or random ones.

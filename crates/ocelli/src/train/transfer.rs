@@ -7,25 +7,22 @@ use crate::error::did_you_mean;
 use crate::net::{Resolved, Source, initialise};
 use crate::{Error, Result, Tensors};
 
-/// Sets what of the network is trained, and the factors of its rates; says what a person should know.
+/// The network in which more layers learn than before, from an epoch on, counted from 1.
+pub(super) type Stage = (u64, Resolved);
+
+/// Sets what of the network is trained, and the factors of its rates; hands back what learns later, and what a person
+/// should know.
 ///
 /// # Errors
 /// A layer or a pattern that means nothing in this network, or nothing is left to be trained.
-pub(super) fn prepare(net: &mut Resolved, settings: &Settings) -> Result<Vec<String>> {
-    let mut notes = Vec::new();
+pub(super) fn prepare(net: &mut Resolved, settings: &Settings) -> Result<(Vec<Stage>, Vec<String>)> {
+    let (mut stages, mut notes) = (Vec::new(), Vec::new());
     for entry in &settings.lr_scale {
         scale(net, entry)?;
     }
+    let all = net.clone();
     if let Some(until) = &settings.freeze_until {
-        let within =
-            |name: &str| name.strip_prefix(until.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        let Some(first) = net.layers.iter().position(|layer| within(&layer.name)) else {
-            let error = Error::usage(format!("freeze_until {until}: {} has no such layer", net.name));
-            return Err(match did_you_mean(until, net.layers.iter().map(|layer| layer.name.as_str())) {
-                Some(layer) => error.advice(format!("Did you mean {layer}?")),
-                None => error.advice("`ocelli summary NET` lists the layers."),
-            });
-        };
+        let first = first_of(net, "freeze_until", until)?;
         let whole = trained(net);
         let frozen = net.layers[..first].iter_mut().flat_map(|layer| &mut layer.parameters);
         frozen.for_each(|parameter| parameter.trainable = false);
@@ -50,11 +47,58 @@ pub(super) fn prepare(net: &mut Resolved, settings: &Settings) -> Result<Vec<Str
             return Err(Error::usage(format!("freeze_bn: {} has no batch norm", net.name)).advice("Leave it out."));
         }
     }
-    Ok(notes)
+    for entry in &settings.unfreeze {
+        let stage = unfreeze(&all, stages.last().map_or((1, &*net), |(epoch, net)| (*epoch, net)), entry, settings)?;
+        stages.push(stage);
+    }
+    Ok((stages, notes))
+}
+
+/// The network after the one `before`, which learns from its epoch on, as `LAYER@EPOCH` says. `all` has nothing frozen.
+fn unfreeze(all: &Resolved, before: (u64, &Resolved), entry: &str, settings: &Settings) -> Result<Stage> {
+    let parts = entry.rsplit_once('@').and_then(|(layer, epoch)| Some((layer.trim(), epoch.trim().parse().ok()?)));
+    let Some((layer, epoch)) = parts else {
+        return Err(Error::usage(format!("unfreeze '{entry}' cannot be")).advice("Write LAYER@EPOCH, as layer4@3."));
+    };
+    if settings.freeze_until.is_none() {
+        return Err(Error::usage(format!("unfreeze {entry} without freeze_until"))
+            .advice("Say what learns from the start: --freeze-until LAYER"));
+    }
+    let first = first_of(all, "unfreeze", layer)?;
+    if epoch <= before.0 || epoch > settings.epochs {
+        let what = format!("unfreeze {entry}: the epoch must be after {}, {} at most", before.0, settings.epochs);
+        return Err(
+            Error::usage(what).advice("Write each epoch once, in order; the first is what --freeze-until says.")
+        );
+    }
+    let mut net = before.1.clone();
+    let layers = net.layers.iter_mut().zip(&all.layers).skip(first);
+    for (parameter, own) in layers.flat_map(|(layer, own)| layer.parameters.iter_mut().zip(&own.parameters)) {
+        if own.trainable && !parameter.trainable {
+            (parameter.trainable, parameter.frozen_epochs) = (true, epoch - 1);
+        }
+    }
+    if trained(&net) == trained(before.1) {
+        return Err(Error::usage(format!("unfreeze {entry}: all from {layer} on learns before"))
+            .advice("Name a layer with weights that is frozen until then, from the last to the first."));
+    }
+    Ok((epoch, net))
+}
+
+/// The first layer of that name, or of a block of that name.
+fn first_of(net: &Resolved, key: &str, name: &str) -> Result<usize> {
+    let within = |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    net.layers.iter().position(|layer| within(&layer.name)).ok_or_else(|| {
+        let error = Error::usage(format!("{key} {name}: {} has no such layer", net.name));
+        match did_you_mean(name, net.layers.iter().map(|layer| layer.name.as_str())) {
+            Some(layer) => error.advice(format!("Did you mean {layer}?")),
+            None => error.advice("`ocelli summary NET` lists the layers."),
+        }
+    })
 }
 
 /// Values that the optimiser changes.
-fn trained(net: &Resolved) -> usize {
+pub(super) fn trained(net: &Resolved) -> usize {
     net.parameters().filter(|parameter| parameter.trainable).map(|parameter| parameter.len()).sum()
 }
 

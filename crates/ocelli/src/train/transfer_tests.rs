@@ -68,7 +68,7 @@ fn frozen_layers_have_no_gradients_and_take_no_memory_for_them() {
     let all = net.resolve(Some(10), None).unwrap();
     let mut head = all.clone();
     let settings = Settings { freeze_until: Some("fc8".into()), ..Settings::default() };
-    let notes = transfer::prepare(&mut head, &settings).unwrap();
+    let (_, notes) = transfer::prepare(&mut head, &settings).unwrap();
     assert!(notes[0].ends_with("stay as they are: those before fc8"), "{notes:?}");
     let loss = crate::exec::Loss::CrossEntropy { smoothing: 0.0, class_weights: None };
     // Clipped, so that all gradients are there at once; else those of linear layers never are.
@@ -136,4 +136,100 @@ fn rates_of_groups_multiply_the_nets_own() {
     let frozen = Settings { freeze_until: Some("conv3".into()), ..Settings::default() };
     let error = transfer::prepare(&mut net.resolve(None, None).unwrap(), &frozen).unwrap_err().to_string();
     assert!(error.contains("lenet5 has no such layer\nDid you mean conv"), "{error}");
+}
+
+/// The net of [`bits_world`] with one layer more, so that there are two to unfreeze.
+fn deeper_world() -> tempfile::TempDir {
+    let world = bits_world();
+    let net = fs::read_to_string(world.path().join("one.toml")).unwrap();
+    let hidden = "{ type = \"linear\", name = \"hidden\", units = 9 },\n  { type = \"linear\", name = \"fc\"";
+    fs::write(world.path().join("one.toml"), net.replace("{ type = \"linear\", name = \"fc\"", hidden)).unwrap();
+    world
+}
+
+#[test]
+fn layers_that_learn_later_start_like_those_of_a_new_run() {
+    let world = deeper_world();
+    let run = |name: &str, text: &str| {
+        let folder = world.path().join(name);
+        start(&settings(world.path(), text), &folder, 2, None).unwrap();
+        checkpoint::read::<RunState>(&folder.join(CHECKPOINT)).unwrap()
+    };
+    for optimizer in ["sgd", "adam"] {
+        let base = format!("optimizer = '{optimizer}'\nlr = 0.01\nfreeze_until = 'fc'\nshuffle = false");
+        let first = run(&format!("{optimizer}-1"), &format!("{base}\nepochs = 1"));
+        let second =
+            run(&format!("{optimizer}-2"), &format!("{base}\nepochs = 2\nunfreeze = ['conv@2']\nmax_steps = 7"));
+        let state = second.optimizer.keys().filter(|name| name.contains("conv.weight")).collect::<Vec<_>>();
+        assert_eq!(state.len(), if optimizer == "sgd" { 1 } else { 2 });
+        let momentum = |name: &str| match optimizer {
+            "sgd" => second.optimizer[&format!("momentum.{name}")].data.clone(),
+            _ => second.optimizer[&format!("exp_avg.{name}")].data.iter().map(|m| m / 0.1).collect(),
+        };
+        // The first step from zero: SGD goes by the gradient, which its momentum is then, Adam by the rate.
+        let (before, after) = (&first.tensors["hidden.weight"].data, &second.tensors["hidden.weight"].data);
+        for ((w, now), g) in before.iter().zip(after).zip(momentum("hidden.weight")) {
+            let expected = if optimizer == "sgd" { 0.01 * g } else { 0.01 * g / (g.abs() + 1e-8) };
+            assert!((w - now - expected).abs() < 1e-6, "{optimizer}: from {w} to {now} by {g}");
+        }
+        assert!(momentum("hidden.weight").iter().any(|g| g.abs() > 1e-4));
+    }
+}
+
+#[test]
+fn unfreezing_goes_on_to_the_same_bits_wherever_it_stopped() {
+    let world = deeper_world();
+    for more in ["", "optimizer = 'adamw'\nlr = 0.01\nclip = 1\nema = 0.9"] {
+        let text = format!("{more}\nepochs = 4\nfreeze_until = 'fc'\nunfreeze = ['hidden@2', 'conv@4']");
+        let at = |name: &str| world.path().join(format!("{}-{name}", more.len()));
+        start(&settings(world.path(), &text), &at("whole"), 2, None).unwrap();
+        let whole = left(&at("whole"));
+        let state = |name: &str| checkpoint::read::<RunState>(&at(name).join(CHECKPOINT)).unwrap().optimizer;
+        let learns =
+            |name: &str| state(name).keys().any(|key| key == "momentum.conv.weight" || key == "exp_avg.conv.weight");
+        assert!(learns("whole"));
+        // In the first epoch, at its end, after the first step of the second, in the third, at its end, in the fourth.
+        for stop in [3, 6, 7, 15, 18, 20] {
+            let run = at(&stop.to_string());
+            start(&settings(world.path(), &text), &run, 1, Some(stop)).unwrap();
+            go_on(&run, "", None).unwrap();
+            assert_eq!(left(&run), whole, "stopped at {stop}");
+        }
+        // Between two epochs, with the checkpoint of the one before.
+        let run = at("between");
+        let ends = settings(world.path(), &format!("{text}\nmax_steps = 6"));
+        start(&ends, &run, 2, None).unwrap();
+        go_on(&run, "max_steps = 1000000", None).unwrap();
+        assert_eq!(left(&run), whole);
+        start(&settings(world.path(), &format!("{text}\nmax_steps = 18")), &at("frozen"), 2, None).unwrap();
+        assert!(!learns("frozen"), "nothing is kept of what does not learn yet");
+    }
+}
+
+#[test]
+fn plans_of_unfreezing_that_make_no_sense_are_refused() {
+    let net = Net::zoo("lenet5").unwrap();
+    let told = |freeze_until: Option<&str>, entries: &[&str]| {
+        let unfreeze = entries.iter().map(|entry| entry.to_string()).collect();
+        let settings =
+            Settings { freeze_until: freeze_until.map(Into::into), unfreeze, epochs: 9, ..Settings::default() };
+        let mut net = net.resolve(None, None).unwrap();
+        transfer::prepare(&mut net, &settings).map(|(stages, _)| stages)
+    };
+    let stages = told(Some("fc3"), &["fc1@2", "conv1@9"]).unwrap();
+    let learn = |net: &crate::net::Resolved| {
+        net.parameters().filter(|p| p.trainable).map(|p| p.frozen_epochs).collect::<Vec<_>>()
+    };
+    assert_eq!((stages[0].0, learn(&stages[0].1)), (2, vec![1, 1, 1, 1, 0, 0]));
+    assert_eq!((stages[1].0, learn(&stages[1].1)), (9, vec![8, 8, 8, 8, 1, 1, 1, 1, 0, 0]));
+    let error = |until, entries: &[&str]| told(until, entries).unwrap_err().to_string();
+    assert!(error(Some("fc3"), &["fc1"]).starts_with("unfreeze 'fc1' cannot be\nWrite LAYER@EPOCH"));
+    assert!(error(Some("fc3"), &["fc1@two"]).starts_with("unfreeze 'fc1@two' cannot be"));
+    assert!(error(None, &["fc1@2"]).contains("without freeze_until\nSay what learns from the start"));
+    assert!(error(Some("fc3"), &["conf1@2"]).contains("unfreeze conf1: lenet5 has no such layer\nDid you mean conv1?"));
+    assert!(error(Some("fc3"), &["fc1@1"]).contains("unfreeze fc1@1: the epoch must be after 1, 9 at most"));
+    assert!(error(Some("fc3"), &["fc2@4", "fc1@4"]).contains("unfreeze fc1@4: the epoch must be after 4, 9 at most"));
+    assert!(error(Some("fc3"), &["fc1@10"]).contains("the epoch must be after 1, 9 at most"));
+    assert!(error(Some("fc1"), &["fc2@2"]).contains("unfreeze fc2@2: all from fc2 on learns before"));
+    assert!(error(Some("fc3"), &["fc1@2", "fc2@3"]).contains("unfreeze fc2@3: all from fc2 on learns before"));
 }

@@ -97,12 +97,12 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
 /// A linear layer's weight gradient and `node`, the update by it, as one; and where the gradient is made. The layer's data
 /// gradient reads the weights before that.
 fn updated(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Node) -> Option<(usize, Node)> {
-    let &Op::Update { optimizer, rate, decay, clip: None } = &node.op else { return None };
+    let &Op::Update { optimizer, rate, decay, clip: None, since } = &node.op else { return None };
     let gradient = node.inputs[1];
     let at = maker[gradient.index()].filter(|_| readers[gradient.index()] == 1)?;
     let first = &graph.nodes[at];
     let &Op::LinearWeight { bias } = &first.op else { return None };
-    let op = Op::LinearUpdate { bias, optimizer, rate, decay };
+    let op = Op::LinearUpdate { bias, optimizer, rate, decay, since };
     let inputs = [&first.inputs[..], &node.inputs[..1], &node.inputs[2..]].concat();
     Some((at, Node { op, inputs, outputs: first.outputs[1..].to_vec(), layer: first.layer }))
 }

@@ -49,7 +49,9 @@ impl Lower<'_, '_> {
             Op::Linear { activation } => self.linear(*activation),
             Op::LinearData => self.linear_data(),
             Op::LinearWeight { bias } => self.linear_weight(*bias),
-            Op::LinearUpdate { bias, optimizer, rate, decay } => self.linear_update(*bias, *optimizer, *rate, *decay),
+            Op::LinearUpdate { bias, optimizer, rate, decay, since } => {
+                self.linear_update(*bias, *optimizer, *rate, *decay, *since)
+            }
             Op::Flatten => self.flatten(),
             Op::Unflatten(_) => self.unflatten(),
             Op::Pad { amount, mode } => self.pad(*amount, *mode, false),
@@ -88,7 +90,7 @@ impl Lower<'_, '_> {
             Op::Loss { kind, weight } => self.loss(kind, *weight),
             Op::JoinParts { part } => self.join_parts(*part),
             Op::SquareSum => self.square_sum(),
-            Op::Update { optimizer, rate, decay, clip } => self.update(*optimizer, *rate, *decay, *clip),
+            Op::Update { optimizer, rate, decay, clip, since } => self.update(*optimizer, *rate, *decay, *clip, *since),
         }
     }
 

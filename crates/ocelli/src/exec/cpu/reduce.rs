@@ -232,7 +232,7 @@ impl Lower<'_, '_> {
     }
 
     /// `(parameter, gradient, square sum if clipping, state …) → ()`
-    pub fn update(&mut self, optimizer: Optimizer, rate: f32, decay: f32, clip: Option<f32>) -> Result<()> {
+    pub fn update(&mut self, optimizer: Optimizer, rate: f32, decay: f32, clip: Option<f32>, since: u64) -> Result<()> {
         let elements = self.per_picture(0);
         let first_state = 2 + usize::from(clip.is_some());
         let reads: Vec<_> = (1..first_state).map(|i| self.input(i)).collect();
@@ -241,7 +241,7 @@ impl Lower<'_, '_> {
         writes.extend((0..states).map(|i| self.input(first_state + i)));
         let body = move |run: &Run, io: &mut Io| {
             let square_sum = if clip.is_some() { io.read(1)[0] } else { 0.0 };
-            let step = update_step(run.feed, rate, decay, clip, square_sum);
+            let step = update_step(run.feed, rate, decay, clip, square_sum, since);
             let mut state = |i: usize| if i < states { io.write(i + 1) } else { &mut [] };
             let (a, b) = (state(0), state(1));
             let (w, g) = (io.write(0), &io.read(0)[..elements]);

@@ -195,7 +195,7 @@ impl Lower<'_, '_> {
     }
 
     /// `(x, dy, weight, state …) → dbias?`
-    pub fn linear_update(&mut self, bias: bool, optimizer: Optimizer, rate: f32, decay: f32) -> Result<()> {
+    pub fn linear_update(&mut self, bias: bool, optimizer: Optimizer, rate: f32, decay: f32, since: u64) -> Result<()> {
         let shape = self.linear_shape(0, self.node.inputs[1]);
         let (x, dy) = (self.input(0), self.input(1));
         let states = self.node.inputs.len() - 3;
@@ -206,7 +206,7 @@ impl Lower<'_, '_> {
             writes.push(self.output(0));
         }
         let body = move |run: &Run, io: &mut Io| {
-            let step = update_step(run.feed, rate, decay, None, 0.0);
+            let step = update_step(run.feed, rate, decay, None, 0.0, since);
             let mut state = |i: usize| if i < states { io.write(2 + i) } else { &mut [] };
             let (a, b) = (state(0), state(1));
             let dbias = bias.then(|| io.write(2 + states));

@@ -175,6 +175,7 @@ fn session(settings: &Settings, folder: &RunFolder, stop: Option<u64>, prepare: 
         schedule: Schedule::new(settings, task.train.batches() as u64),
         monitor: task.monitor,
         outputs: task.net.classes,
+        stages: &[],
         learner: &mut learner,
         train: &task.train,
         val: &task.val,
