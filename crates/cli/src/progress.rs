@@ -29,6 +29,8 @@ struct Run {
     steps: u64,
     steps_per_epoch: u64,
     seen: u64,
+    /// Those of them that the running loss is an average of: of this epoch, after a resume.
+    averaged: u64,
     images: u64,
     began: Option<Instant>,
     loss: f64,
@@ -98,7 +100,8 @@ impl Progress {
         run.seen += 1;
         // The first step is where the clock starts, so its pictures don't count.
         run.images += if run.seen > 1 { step.images as u64 } else { 0 };
-        let weight = if step.batch == 1 { 1.0 } else { (1.0 / step.batch as f64).max(0.02) };
+        run.averaged = if step.batch == 1 { 1 } else { run.averaged + 1 };
+        let weight = (1.0 / run.averaged as f64).max(0.02);
         run.loss += weight * (f64::from(step.loss) - run.loss);
         run.accuracy += weight * (f64::from(step.accuracy) - run.accuracy);
         let seconds = began.elapsed().as_secs_f64();
