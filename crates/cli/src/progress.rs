@@ -140,9 +140,17 @@ impl Progress {
 
     fn epoch(&mut self, epoch: &EpochEvent) {
         let best = if epoch.best { "  best" } else { "" };
-        let val = match epoch.val.absolute_error {
-            Some(error) => format!("validation loss {:.4}, error {error:.4}", epoch.val.loss),
-            None => format!("validation loss {:.4}, accuracy {:.2} %", epoch.val.loss, 100.0 * epoch.val.top1()),
+        let val = match (epoch.val.absolute_error, &epoch.val.multi_label) {
+            (Some(error), _) => format!("validation loss {:.4}, error {error:.4}", epoch.val.loss),
+            (None, Some(judged)) => format!(
+                "validation loss {:.4}, all right {:.2} %, mAP {:.2} %",
+                epoch.val.loss,
+                100.0 * epoch.val.top1(),
+                100.0 * judged.mean_average_precision()
+            ),
+            (None, None) => {
+                format!("validation loss {:.4}, accuracy {:.2} %", epoch.val.loss, 100.0 * epoch.val.top1())
+            }
         };
         self.line(&format!(
             "epoch {}/{}  loss {:.4}  {val}  lr {}  {}{best}",
