@@ -3,7 +3,7 @@
 use super::{Augment, Dataset, Picture};
 use crate::words::counted;
 use crate::{Error, Result};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use ocelli_scale::scale;
 use serde::{Deserialize, Serialize};
 
 /// How a picture of another shape is brought to the net's.
@@ -257,20 +257,12 @@ pub(super) fn resample(picture: Picture, [height, width]: [usize; 2], cover: boo
     if [picture.height, picture.width] == [height, width] {
         return Ok(picture);
     }
-    let kind = if picture.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let bad = |error: &dyn std::fmt::Display| {
+    let from = [picture.height, picture.width];
+    let pixels = scale(&picture.pixels, from, picture.channels, [height, width], cover).map_err(|error| {
         Error::new(format!("{} x {} pixels cannot be scaled: {error}", picture.width, picture.height))
             .advice("Remove the picture.")
-    };
-    let source = images::ImageRef::new(picture.width as u32, picture.height as u32, &picture.pixels, kind)
-        .map_err(|error| bad(&error))?;
-    let mut target = images::Image::new(width as u32, height as u32, kind);
-    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    if cover {
-        options = options.fit_into_destination(None);
-    }
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| bad(&error))?;
-    Ok(Picture { height, width, channels: picture.channels, pixels: target.into_vec() })
+    })?;
+    Ok(Picture { height, width, channels: picture.channels, pixels })
 }
 
 /// Where a picture is cut from its canvas: outside of the canvas is black.
