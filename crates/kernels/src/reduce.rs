@@ -21,7 +21,7 @@ pub fn waiting(parts: usize) -> usize {
 }
 
 /// Joins the sums over a batch's parts, which come one after the other, `part` counted from 0; each but the last has as many
-/// samples, see [`is_part`]. `sum` is the part's; of the last one it becomes the batch's, by the tree of [`crate::tree`]. The
+/// samples, see [`is_part`]. `sum` is the part's; of the last one it becomes the batch's, by the tree that joins segments. The
 /// others go to `waiting`, which holds [`waiting`] sums.
 ///
 /// # Panics
