@@ -8,6 +8,7 @@ mod build;
 pub mod cpu;
 mod gradients;
 mod inference;
+mod operations;
 mod optimizer;
 pub mod plain;
 mod training;

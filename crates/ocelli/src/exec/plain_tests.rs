@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::exec::{TrainOptions, build};
-use crate::graph::gradient;
 use crate::graph::lower::lower;
+use crate::graph::{Activation, gradient};
 use crate::net::kind::KINDS;
 use crate::net::{Net, Resolved, initialise};
 use ocelli_kernels::random::{Random, name};
