@@ -54,11 +54,22 @@ pub fn channels_first<T: Copy>(x: &[T], [n, c, p]: [usize; 3], stride: usize) ->
 /// Runs a kernel on every instruction set and number of threads: each result lies within `bound(i, expect[i])` of the
 /// truth, threads do not change a bit, and neither does the width of vectors.
 pub fn check(what: &str, expect: &[f64], bound: impl Fn(usize, f64) -> f64, run: impl Fn(&Cpu) -> Vec<f32>) {
+    check_on(&cpus(), what, expect, bound, run);
+}
+
+/// [`check`] on some instruction sets and numbers of threads.
+pub fn check_on(
+    cpus: &[Cpu],
+    what: &str,
+    expect: &[f64],
+    bound: impl Fn(usize, f64) -> f64,
+    run: impl Fn(&Cpu) -> Vec<f32>,
+) {
     let mut portable: Option<Vec<u32>> = None;
     let mut vector: Option<Vec<u32>> = None;
-    for cpu in cpus() {
+    for cpu in cpus {
         let (isa, threads) = (cpu.isa(), cpu.pool().threads());
-        let got = run(&cpu);
+        let got = run(cpu);
         assert_eq!(got.len(), expect.len(), "{what}: length");
         for (i, (&got, &expect)) in got.iter().zip(expect).enumerate() {
             let same = f64::from(got) == expect || (got.is_nan() && expect.is_nan());
