@@ -127,20 +127,18 @@ fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, exact: bool) -
     match pass {
         Pass::Forward => {
             let kernel = Forward::new(&shape, cpu.isa(), exact);
-            let (mut packed, mut space) = (vec![0.0; kernel.packed_len()], vec![0.0; kernel.workspace_len(n, threads)]);
+            let mut space = vec![0.0; kernel.plain_workspace_len(n, threads)];
             Box::new(move |cpu| {
-                kernel.pack(cpu, &w, &mut packed);
                 let (x, y) = (Pixels { data: &x, stride: c }, PixelsMut { data: &mut y, stride: k });
-                kernel.run(cpu, n, x, &packed, &Epilogue::default(), y, &mut space);
+                kernel.run_plain(cpu, n, x, &w, &Epilogue::default(), y, &mut space);
             })
         }
         Pass::Data => {
             let kernel = DataGradient::new(&shape, cpu.isa(), exact);
-            let (mut packed, mut space) = (vec![0.0; kernel.packed_len()], vec![0.0; kernel.workspace_len(n, threads)]);
+            let mut space = vec![0.0; kernel.workspace_len(n, threads)];
             Box::new(move |cpu| {
-                kernel.pack(cpu, &w, &mut packed);
                 let (dy, dx) = (Pixels { data: &y, stride: k }, PixelsMut { data: &mut x, stride: c });
-                kernel.run(cpu, n, dy, &packed, dx, &mut space);
+                kernel.run(cpu, n, dy, &w, dx, &mut space);
             })
         }
         Pass::Weights => {

@@ -59,11 +59,6 @@ impl Segments {
         self.rows
     }
 
-    /// Most pixels of a segment.
-    pub fn most_pixels(&self, width: usize) -> usize {
-        self.images * self.rows * width
-    }
-
     /// Units of `n` pictures: what the upper part of the tree joins.
     fn units(&self, n: usize) -> usize {
         n.div_ceil(self.images)

@@ -182,7 +182,7 @@ pub fn by_layer(net: &Resolved, batch: usize, timings: &[(Part, Timing)]) -> Vec
         let row = &mut rows[timing.layer.unwrap_or(others).min(others)];
         let time = match timing.step {
             _ if *part == Part::Forward => &mut row.forward,
-            step if step.ends_with("data gradient") || step == "pack turned" => &mut row.data_gradient,
+            step if step.ends_with("data gradient") => &mut row.data_gradient,
             step if step.ends_with("weight gradient") => &mut row.weight_gradient,
             _ => &mut row.other,
         };
@@ -282,21 +282,17 @@ impl ConvBench {
         let gradient = Pixels { data: &dy, stride: filters };
 
         let forward = Forward::new(&shape, cpu.isa(), device.exact);
-        let mut packed = vec![0.0; forward.packed_len()];
-        let mut workspace = vec![0.0; forward.workspace_len(n, threads)];
+        let mut workspace = vec![0.0; forward.plain_workspace_len(n, threads)];
         let forward_ms = median_ms(&mut || {
-            forward.pack(&cpu, &weights, &mut packed);
             let target = PixelsMut { data: &mut y, stride: filters };
-            forward.run(&cpu, n, source, &packed, &Epilogue::default(), target, &mut workspace);
+            forward.run_plain(&cpu, n, source, &weights, &Epilogue::default(), target, &mut workspace);
             Ok(())
         })?;
         let data = DataGradient::new(&shape, cpu.isa(), device.exact);
-        let mut packed = vec![0.0; data.packed_len()];
         let mut workspace = vec![0.0; data.workspace_len(n, threads)];
         let data_gradient_ms = median_ms(&mut || {
-            data.pack(&cpu, &weights, &mut packed);
             let target = PixelsMut { data: &mut dx, stride: channels };
-            data.run(&cpu, n, gradient, &packed, target, &mut workspace);
+            data.run(&cpu, n, gradient, &weights, target, &mut workspace);
             Ok(())
         })?;
         let weight = WeightGradient::new(&shape, cpu.isa(), device.exact);

@@ -8,6 +8,7 @@ use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
+use crate::simd::LANES;
 use crate::{Cpu, Isa};
 
 /// The data gradient of a convolution of fixed shapes, for any batch size.
@@ -77,55 +78,58 @@ impl DataGradient {
         }
     }
 
-    /// Values of the packed weights.
-    pub fn packed_len(&self) -> usize {
-        match &self.algorithm {
+    /// Values of the packed weights, which lead the scratch memory.
+    fn packed_len(&self) -> usize {
+        let len = match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Rows(plan) => plan.packed_len(),
-            Algorithm::Winograd(plan) => plan.packed_len(),
-            Algorithm::Widened(widened, wider) => wider.packed_len() + widened.shape().weights(),
-        }
+            Algorithm::Winograd(_) => 0,
+            Algorithm::Widened(widened, _) => widened.shape().weights(),
+        };
+        len.next_multiple_of(LANES)
     }
 
     /// Values of scratch memory that [`DataGradient::run`] needs.
     pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
+        let packed = self.packed_len();
         match &self.algorithm {
-            Algorithm::Indirect(_) | Algorithm::Depthwise(_) => 0,
-            Algorithm::Rows(plan) => plan.workspace_len(threads),
-            Algorithm::Winograd(plan) => plan.workspace_len(batch),
-            Algorithm::Widened(_, wider) => wider.workspace_len(batch, threads),
+            Algorithm::Indirect(_) | Algorithm::Depthwise(_) => packed,
+            Algorithm::Rows(plan) => packed + plan.workspace_len(threads),
+            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch),
+            Algorithm::Widened(_, wider) => packed + wider.workspace_len(batch, threads),
         }
     }
 
-    /// Packs weights `[filters, channels / groups, rows, columns]`.
-    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
-        match &self.algorithm {
-            Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
-            Algorithm::Depthwise(plan) => plan.pack(weights, packed),
-            Algorithm::Rows(plan) => plan.pack(weights, packed),
-            Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
-            Algorithm::Widened(widened, wider) => {
-                let (packed, expanded) = packed.split_at_mut(wider.packed_len());
-                widened.expand(weights, expanded);
-                wider.pack(cpu, expanded, packed);
-            }
-        }
-    }
-
-    /// Writes every element of `dx` (`n · H · W` pixels of all channels) from `dy` (`n · OH · OW` pixels of all filters);
-    /// inputs that no window saw get zeros.
+    /// Writes every element of `dx` (`n · H · W` pixels of all channels) from `dy` (`n · OH · OW` pixels of all filters) and
+    /// weights `[filters, channels / groups, rows, columns]`; inputs that no window saw get zeros.
     ///
     /// # Panics
     /// A slice is too short or a stride below the channels: a defect of the plan.
-    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, packed: &[f32], dx: PixelsMut, workspace: &mut [f32]) {
-        let plain = Epilogue::default();
+    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, weights: &[f32], dx: PixelsMut, workspace: &mut [f32]) {
+        let none = Epilogue::default();
+        let needed = self.workspace_len(n, cpu.pool().threads());
+        assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
+        let (packed, rest) = workspace.split_at_mut(self.packed_len());
         match &self.algorithm {
-            Algorithm::Indirect(plan) => plan.run(cpu, n, dy, packed, &plain, dx, &mut []),
-            Algorithm::Depthwise(plan) => plan.run(cpu, n, dy, packed, &plain, dx),
-            Algorithm::Rows(plan) => plan.run(cpu, n, dy, packed, dx, workspace),
-            Algorithm::Winograd(plan) => plan.run(cpu, n, dy, packed, &plain, dx, workspace),
-            Algorithm::Widened(_, wider) => wider.run(cpu, n, dy, packed, dx, workspace),
+            Algorithm::Indirect(plan) => {
+                plan.pack(cpu, weights, packed);
+                plan.run(cpu, n, dy, packed, &none, dx, &mut []);
+            }
+            Algorithm::Depthwise(plan) => {
+                plan.pack(weights, packed);
+                plan.run(cpu, n, dy, packed, &none, dx);
+            }
+            Algorithm::Rows(plan) => {
+                plan.pack(weights, packed);
+                plan.run(cpu, n, dy, packed, dx, rest);
+            }
+            Algorithm::Winograd(plan) => plan.run(cpu, n, dy, winograd::Weights::Plain(weights), &none, dx, rest),
+            Algorithm::Widened(widened, wider) => {
+                let expanded = &mut packed[..widened.shape().weights()];
+                widened.expand(weights, expanded);
+                wider.run(cpu, n, dy, expanded, dx, rest);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::geometry::ConvShape;
+use crate::simd::LANES;
 use crate::{Cpu, Isa};
 
 /// A forward convolution of fixed shapes, for any batch size.
@@ -157,7 +158,7 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
-            Algorithm::Winograd(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
+            Algorithm::Winograd(plan) => plan.run(cpu, n, x, winograd::Weights::Packed(packed), epilogue, y, workspace),
             Algorithm::Widened { wider, plain: None, .. } => wider.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Widened { widened, wider, plain: Some(plain) } => {
                 let filters = widened.from.filters;
@@ -178,6 +179,40 @@ impl Forward {
                 wider.run(cpu, n, x, packed, &epilogue, PixelsMut { data: y.data, stride: lanes }, workspace);
             }
         }
+    }
+}
+
+impl Forward {
+    /// Values of scratch memory that [`Forward::run_plain`] needs.
+    pub fn plain_workspace_len(&self, batch: usize, threads: usize) -> usize {
+        match &self.algorithm {
+            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch),
+            _ => self.packed_len().next_multiple_of(LANES) + self.workspace_len(batch, threads),
+        }
+    }
+
+    /// As [`Forward::run`], with weights `[filters, channels / groups, rows, columns]` that were not packed: for those that
+    /// change with every run.
+    ///
+    /// # Panics
+    /// As [`Forward::run`].
+    #[allow(clippy::too_many_arguments)]
+    pub fn run_plain(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        x: Pixels,
+        weights: &[f32],
+        epilogue: &Epilogue,
+        y: PixelsMut,
+        workspace: &mut [f32],
+    ) {
+        if let Algorithm::Winograd(plan) = &self.algorithm {
+            return plan.run(cpu, n, x, winograd::Weights::Plain(weights), epilogue, y, workspace);
+        }
+        let (packed, workspace) = workspace.split_at_mut(self.packed_len().next_multiple_of(LANES));
+        self.pack(cpu, weights, packed);
+        self.run(cpu, n, x, packed, epilogue, y, workspace);
     }
 }
 

@@ -82,7 +82,7 @@ impl Indirect {
     }
 
     fn panels(&self) -> usize {
-        self.width.div_ceil(tile::panel(self.wide))
+        self.width.div_ceil(tile::panel(self.wide, self.width))
     }
 
     /// Where a phase's weights start in those of a group.
@@ -98,7 +98,7 @@ impl Indirect {
 
     pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
-        let (panel, panels, phases) = (tile::panel(self.wide), self.panels(), self.phases.len());
+        let (panel, panels, phases) = (tile::panel(self.wide, self.width), self.panels(), self.phases.len());
         let out = Shares::new(packed);
         cpu.pool().run(self.groups * phases * panels, &|task| {
             let (group, phase, p) = (task / (phases * panels), task / panels % phases, task % panels);
@@ -151,7 +151,7 @@ impl Indirect {
     /// four tasks a thread, ranges of panels, then smaller blocks.
     fn split(&self, phase: &Phase, n: usize, threads: usize) -> Split {
         let pixels = n * phase.count[0] * phase.count[1];
-        let mr = if self.wide { MOST_PIXELS } else { 6 };
+        let mr = tile::pixels(self.wide, self.width);
         let tiles = pixels.div_ceil(mr);
         let most = self.most_tiles(phase);
         let wanted = if threads == 1 { 1 } else { 4 * threads };
@@ -300,7 +300,7 @@ impl Kernel for Band<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let pixels = self.block.pixels.clone();
-        let most = self.block.plan.most_tiles(self.block.phase) * tile::pixels::<S>();
+        let most = self.block.plan.most_tiles(self.block.phase) * tile::pixels(S::WIDE, self.block.plan.width);
         // SAFETY: `Indirect::run` checked that x, target, residual, bias and packed weights cover every pixel and
         // channel; the copy has room for the band; tasks write different rows.
         unsafe {
@@ -337,7 +337,7 @@ impl Block<'_> {
     #[inline(always)]
     unsafe fn in_place<S: Simd>(&self, s: S) {
         let (plan, phase) = (self.plan, self.phase);
-        let mr = tile::pixels::<S>();
+        let mr = tile::pixels(S::WIDE, plan.width);
         let tiles = self.pixels.len().div_ceil(mr);
         // A padded copy has no edges: one step leads from a tap to the next for all pixels.
         let step = plan.padded.as_ref().map(|padded| padded.step() as isize);
@@ -395,7 +395,7 @@ impl Block<'_> {
     #[inline(always)]
     fn tile(&self, p: usize, rows: *const *const f32, targets: *const usize, first_tap: usize) -> Tile {
         let plan = self.plan;
-        let panel = tile::panel(plan.wide);
+        let panel = tile::panel(plan.wide, plan.width);
         let start = p * panel;
         let lanes = panel.min(plan.padded_width() - start);
         let weights = (self.phase.taps.len() * start + first_tap * lanes) * plan.depth;
@@ -420,7 +420,7 @@ impl Block<'_> {
 
     #[inline(always)]
     unsafe fn product<S: Simd>(&self, s: S, p: usize, mr: usize, tile: Tile) {
-        let panel = tile::panel(S::WIDE);
+        let panel = tile::panel(S::WIDE, self.plan.width);
         let vectors = panel.min(self.plan.padded_width() - p * panel) / LANES;
         // SAFETY: as the caller vouches.
         unsafe { tile::run(s, mr, vectors, &tile) }

@@ -61,7 +61,7 @@ impl Rows {
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
         let ([kh, kw], channels, filters) = (self.shape.window.kernel, self.shape.channels, self.shape.filters);
-        let panel = tile::panel(self.wide);
+        let panel = tile::panel(self.wide, self.width());
         let mut out = packed.iter_mut();
         for met in &self.met {
             for start in (0..self.padded_width()).step_by(panel) {
@@ -173,8 +173,8 @@ impl Band<'_> {
     unsafe fn runs<S: Simd>(&self, s: S, copies: *mut f32, phase: usize, taps: Range<usize>, row: usize, step: isize) {
         let plan = self.plan;
         let ([height, width], filters, channels) = (plan.output, plan.shape.filters, plan.shape.channels);
-        let panel = tile::panel(S::WIDE);
-        let tiles = width.div_ceil(tile::pixels::<S>());
+        let panel = tile::panel(S::WIDE, plan.width());
+        let tiles = width.div_ceil(tile::pixels(S::WIDE, plan.width()));
         let mut rows = [std::ptr::null::<f32>(); MOST_PIXELS];
         let mut targets = [0; MOST_PIXELS];
         for t in 0..tiles {

@@ -102,13 +102,17 @@ impl Problem {
         forward.pack(cpu, &self.w, &mut packed);
         let epilogue = Epilogue { bias: Some(&self.bias), ..Epilogue::default() };
         forward.run(cpu, n, x_pixels, &packed, &epilogue, PixelsMut { data: &mut y, stride: y_stride }, &mut workspace);
+        let mut workspace = vec![f32::NAN; forward.plain_workspace_len(n, threads)];
+        let mut plain = vec![f32::NAN; dy.len()];
+        let pixels = PixelsMut { data: &mut plain, stride: y_stride };
+        forward.run_plain(cpu, n, x_pixels, &self.w, &epilogue, pixels, &mut workspace);
+        let same = plain.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "y depends on when the weights are packed");
 
         let gradient = DataGradient::new(shape, cpu.isa(), self.exact);
-        let mut packed = vec![f32::NAN; gradient.packed_len()];
         let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
         let mut dx = vec![f32::NAN; x.len()];
-        gradient.pack(cpu, &self.w, &mut packed);
-        gradient.run(cpu, n, dy_pixels, &packed, PixelsMut { data: &mut dx, stride: x_stride }, &mut workspace);
+        gradient.run(cpu, n, dy_pixels, &self.w, PixelsMut { data: &mut dx, stride: x_stride }, &mut workspace);
 
         let gradient = WeightGradient::new(shape, cpu.isa(), self.exact);
         let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];

@@ -5,19 +5,30 @@
 //! registers each) in 12 of 16. Measured on one Zen 4 core of peak 115 GFLOP/s: 104 to 113 with 64 to 512 channels.
 
 use super::Activation;
-use crate::simd::{Kernel, LANES, Simd};
+use crate::simd::{HALF, Kernel, LANES, Simd, store_part};
 
 /// Most pixels of a tile; rows of pointer tables are this long.
 pub(super) const MOST_PIXELS: usize = 12;
 
-/// Pixels of a full tile.
-pub(super) const fn pixels<S: Simd>() -> usize {
-    if S::WIDE { MOST_PIXELS } else { 6 }
+/// Whether so many channels are one panel of 24 lanes where vectors are two registers: 3 pixels by 3 registers, with which 9 sums leave room for all operands.
+const fn three_registers(wide: bool, width: usize) -> bool {
+    !wide && width > LANES && width <= LANES + HALF
+}
+
+/// Pixels of a full tile of so many output channels.
+pub(super) const fn pixels(wide: bool, width: usize) -> usize {
+    if wide {
+        MOST_PIXELS
+    } else if three_registers(wide, width) {
+        3
+    } else {
+        6
+    }
 }
 
 /// Output channels of a full panel of weights.
-pub(super) const fn panel(wide: bool) -> usize {
-    if wide { 2 * LANES } else { LANES }
+pub(super) const fn panel(wide: bool, width: usize) -> usize {
+    if wide || three_registers(wide, width) { 2 * LANES } else { LANES }
 }
 
 /// What a tile reads and writes. All pointers must be valid for what the fields say.
@@ -48,16 +59,16 @@ pub(super) struct Tile {
     pub activation: Activation,
 }
 
-/// Computes a tile of `mr` pixels by `nv` vectors.
+/// Computes a tile of `mr` pixels by `nv` vectors. A last vector of at most 8 channels is half a vector.
 ///
 /// # Safety
-/// The pointers of `tile` are valid, `mr` is in `1..=pixels::<S>()` and `nv` is 1 or, where `S::WIDE`, 2.
+/// The pointers of `tile` are valid, `mr` is in `1..=pixels(S::WIDE, width)` and `nv` is what a panel of that width has.
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(s: S, mr: usize, nv: usize, tile: &Tile) {
     s.call(Sized { mr, nv, tile })
 }
 
-/// A tile and its size. One function for each instruction set: the callers are many and the sizes 24.
+/// A tile and its size. One function for each instruction set: the callers are many and so are the sizes.
 struct Sized<'a> {
     mr: usize,
     nv: usize,
@@ -71,38 +82,46 @@ impl Kernel for Sized<'_> {
     fn run<S: Simd>(self, s: S) {
         let Sized { mr, nv, tile } = self;
         macro_rules! sizes {
-            ($nv:literal: $($mr:literal)*) => {
+            ($whole:literal, $half:literal: $($mr:literal)*) => {
                 match mr {
-                    $($mr => sized::<S, $mr, $nv>(s, tile),)*
+                    $($mr => sized::<S, $mr, $whole, $half>(s, tile),)*
                     _ => unreachable!("a tile of {mr} pixels"),
                 }
             };
         }
         // SAFETY: the caller of `run` vouches for the pointers and the size.
         unsafe {
-            if !S::WIDE {
-                sizes!(1: 1 2 3 4 5 6)
-            } else if nv == 1 {
-                sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
-            } else {
-                sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
+            match (S::WIDE, nv, tile.lanes <= HALF) {
+                (false, 1, false) => sizes!(1, 0: 1 2 3 4 5 6),
+                (false, 1, true) => sizes!(0, 1: 1 2 3 4 5 6),
+                (false, ..) => sizes!(1, 1: 1 2 3),
+                (true, 1, false) => sizes!(1, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (true, 1, true) => sizes!(0, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (true, _, false) => sizes!(2, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (true, _, true) => sizes!(1, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
             }
         }
     }
 }
 
+/// `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves.
 #[inline(always)]
-unsafe fn sized<S: Simd, const MR: usize, const NV: usize>(s: S, tile: &Tile) {
-    let mut acc = [[s.zero(); NV]; MR];
-    let lanes = |v: usize| if v + 1 == NV { tile.lanes } else { LANES };
+unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(s: S, tile: &Tile) {
+    let mut acc = [[s.zero(); WHOLE]; MR];
+    let mut half = [[s.splat_half(0.0); HALVES]; MR];
+    let nv = WHOLE + HALVES;
+    let lanes = |v: usize| if v + 1 == nv { tile.lanes } else { LANES };
     // SAFETY: the caller vouches for the pointers of `tile`; loads and stores touch `lanes` channels of a pixel only.
     unsafe {
         let targets = *tile.targets.cast::<[usize; MR]>();
         if !tile.first {
             for m in 0..MR {
-                for v in 0..NV {
-                    acc[m][v] =
-                        s.load_n(tile.target.add(targets[m] * tile.target_stride + v * LANES).cast_const(), lanes(v));
+                let sums = tile.target.add(targets[m] * tile.target_stride).cast_const();
+                for v in 0..WHOLE {
+                    acc[m][v] = s.load_n(sums.add(v * LANES), lanes(v));
+                }
+                for v in 0..HALVES {
+                    half[m][v] = s.first_half(s.load_n(sums.add(WHOLE * LANES), tile.lanes));
                 }
             }
         }
@@ -120,43 +139,75 @@ unsafe fn sized<S: Simd, const MR: usize, const NV: usize>(s: S, tile: &Tile) {
                 }
             }
             for q in 0..tile.depth {
-                let mut b = [s.zero(); NV];
-                for v in 0..NV {
+                let mut b = [s.zero(); WHOLE];
+                for v in 0..WHOLE {
                     b[v] = s.load(w.add(v * LANES));
                 }
-                w = w.add(NV * LANES);
+                let mut c = [s.splat_half(0.0); HALVES];
+                for v in 0..HALVES {
+                    c[v] = s.load_half(w.add(WHOLE * LANES));
+                }
+                w = w.add(nv * LANES);
                 for m in 0..MR {
-                    let a = s.splat(*x[m].add(q));
-                    for v in 0..NV {
-                        acc[m][v] = s.fma(a, b[v], acc[m][v]);
+                    let a = *x[m].add(q);
+                    for v in 0..WHOLE {
+                        acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+                    }
+                    for v in 0..HALVES {
+                        half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
                     }
                 }
             }
         }
+        for v in 0..WHOLE {
+            let mut sums = [s.zero(); MR];
+            for m in 0..MR {
+                sums[m] = acc[m][v];
+            }
+            finish(s, tile, &targets, v, lanes(v), sums);
+        }
+        for v in 0..HALVES {
+            let mut sums = [s.zero(); MR];
+            for m in 0..MR {
+                sums[m] = s.widen(half[m][v]);
+            }
+            finish(s, tile, &targets, WHOLE, tile.lanes, sums);
+        }
+    }
+}
+
+/// Bias, residual and activation of vector `v` of the pixels, where the sums are complete, and their way to memory.
+#[inline(always)]
+unsafe fn finish<S: Simd, const MR: usize>(
+    s: S,
+    tile: &Tile,
+    targets: &[usize; MR],
+    v: usize,
+    lanes: usize,
+    sums: [S::V; MR],
+) {
+    let mut sums = sums;
+    // SAFETY: as in `sized`.
+    unsafe {
         if tile.last {
-            for v in 0..NV {
-                if !tile.bias.is_null() {
-                    let bias = s.load_n(tile.bias.add(v * LANES), lanes(v));
-                    for m in 0..MR {
-                        acc[m][v] = s.add(acc[m][v], bias);
-                    }
-                }
-                if !tile.residual.is_null() {
-                    for m in 0..MR {
-                        let p = tile.residual.add(targets[m] * tile.residual_stride + v * LANES);
-                        acc[m][v] = s.add(acc[m][v], s.load_n(p, lanes(v)));
-                    }
-                }
+            if !tile.bias.is_null() {
+                let bias = s.load_n(tile.bias.add(v * LANES), lanes);
                 for m in 0..MR {
-                    acc[m][v] = tile.activation.apply(s, acc[m][v]);
+                    sums[m] = s.add(sums[m], bias);
                 }
+            }
+            if !tile.residual.is_null() {
+                for m in 0..MR {
+                    let p = tile.residual.add(targets[m] * tile.residual_stride + v * LANES);
+                    sums[m] = s.add(sums[m], s.load_n(p, lanes));
+                }
+            }
+            for m in 0..MR {
+                sums[m] = tile.activation.apply(s, sums[m]);
             }
         }
         for m in 0..MR {
-            for v in 0..NV {
-                let p = tile.target.add(targets[m] * tile.target_stride + v * LANES);
-                if lanes(v) == LANES { s.store(p, acc[m][v]) } else { s.store_n(p, acc[m][v], lanes(v)) }
-            }
+            store_part(s, tile.target.add(targets[m] * tile.target_stride + v * LANES), sums[m], lanes);
         }
     }
 }

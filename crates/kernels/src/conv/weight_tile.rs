@@ -69,13 +69,21 @@ pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: u
     }
 }
 
-/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`
+/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`, added to what is there unless it is the `first`.
 ///
 /// # Safety
 /// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 1 or 2, without `S::WIDE` 1 to 6 and 1.
 #[inline(always)]
-pub(super) unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, dy: *const f32, out: *mut f32) {
-    s.call(Sized { rows, nv, walk, dy, out })
+pub(super) unsafe fn sum<S: Simd>(
+    s: S,
+    rows: usize,
+    nv: usize,
+    walk: &Walk,
+    dy: *const f32,
+    out: *mut f32,
+    first: bool,
+) {
+    s.call(Sized { rows, nv, walk, dy, out, first })
 }
 
 /// A sum and its size. One function for each instruction set, which both callers share.
@@ -85,6 +93,7 @@ struct Sized<'a> {
     walk: &'a Walk,
     dy: *const f32,
     out: *mut f32,
+    first: bool,
 }
 
 impl Kernel for Sized<'_> {
@@ -92,11 +101,11 @@ impl Kernel for Sized<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Sized { rows, nv, walk, dy, out } = self;
+        let Sized { rows, nv, walk, dy, out, first } = self;
         macro_rules! sizes {
             ($nv:literal: $($rows:literal)*) => {
                 match rows {
-                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out),)*
+                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out, first),)*
                     _ => unreachable!("a tile of {rows} rows"),
                 }
             };
@@ -115,10 +124,23 @@ impl Kernel for Sized<'_> {
 }
 
 #[inline(always)]
-unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, dy: *const f32, out: *mut f32) {
+unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
+    s: S,
+    walk: &Walk,
+    dy: *const f32,
+    out: *mut f32,
+    first: bool,
+) {
     let mut acc = [[s.zero(); NV]; ROWS];
     // SAFETY: handed on from the caller.
     unsafe {
+        if !first {
+            for m in 0..ROWS {
+                for v in 0..NV {
+                    acc[m][v] = s.load(out.add((m * NV + v) * LANES));
+                }
+            }
+        }
         for i in 0..walk.counts[0] {
             for j in 0..walk.counts[1] {
                 let mut x = walk.x.add(i * walk.x_steps[0] + j * walk.x_steps[1]);

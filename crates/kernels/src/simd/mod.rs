@@ -16,6 +16,9 @@ use crate::isa::Isa;
 /// Lanes of a vector.
 pub const LANES: usize = 16;
 
+/// Lanes of half a vector.
+pub(crate) const HALF: usize = LANES / 2;
+
 /// Operations on vectors of 16 `f32` lanes.
 ///
 /// A value of an implementing type proves that the processor has the instruction set: [`dispatch`] is the only place
@@ -23,6 +26,8 @@ pub const LANES: usize = 16;
 pub trait Simd: Copy + Send + Sync + 'static {
     /// Sixteen `f32` lanes.
     type V: Copy;
+    /// Eight `f32` lanes: half a vector, for what does not fill a whole one.
+    type H: Copy;
     /// Whether the register file holds 28 vectors of 16 lanes (AVX-512) and not 7 (AVX2). Kernels choose tiles by it.
     const WIDE: bool;
 
@@ -60,6 +65,20 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writes of `n` bytes.
     unsafe fn store_bytes(self, p: *mut u8, v: Self::V, n: usize);
+
+    /// The same number in each of 8 lanes.
+    fn splat_half(self, x: f32) -> Self::H;
+    /// Loads 8 lanes.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of 8 `f32`; no alignment is needed.
+    unsafe fn load_half(self, p: *const f32) -> Self::H;
+    /// As [`Simd::fma`].
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H;
+    /// The first 8 lanes.
+    fn first_half(self, v: Self::V) -> Self::H;
+    /// 8 lanes and 8 zeros.
+    fn widen(self, h: Self::H) -> Self::V;
 
     /// Asks for the cache line at `p` to be in the second-level cache soon. Any address is allowed.
     fn prefetch(self, _p: *const f32) {}
@@ -202,6 +221,13 @@ mod tests {
             ];
             let mut bits: Vec<u32> = vectors.iter().flat_map(|&v| s.to_array(v)).map(f32::to_bits).collect();
             bits.push(s.sum(a).to_bits());
+            // SAFETY: the array holds 16 lanes.
+            let later = unsafe { s.load_half(self.1[8..].as_ptr()) };
+            for half in
+                [s.splat_half(self.0[3]), later, s.fma_half(s.splat_half(2.0), s.first_half(a), s.first_half(b))]
+            {
+                bits.extend(s.to_array(s.widen(half)).map(f32::to_bits));
+            }
             for n in 0..=LANES {
                 let mut out = [7.0; LANES];
                 // SAFETY: both arrays hold 16 lanes.

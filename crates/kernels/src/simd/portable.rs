@@ -21,6 +21,7 @@ fn zip(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; L
 
 impl Simd for Portable {
     type V = [f32; LANES];
+    type H = [f32; 8];
     const WIDE: bool = false;
 
     #[inline(never)]
@@ -66,6 +67,27 @@ impl Simd for Portable {
         let bytes = v.map(|v| v as u8);
         // SAFETY: the caller vouches for `n` bytes.
         unsafe { p.copy_from_nonoverlapping(bytes.as_ptr(), n) }
+    }
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> Self::H {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const f32) -> Self::H {
+        // SAFETY: the caller vouches for 8 lanes.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn fma_half(self, a: Self::H, b: Self::H, c: Self::H) -> Self::H {
+        core::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+    }
+    #[inline(always)]
+    fn first_half(self, v: Self::V) -> Self::H {
+        core::array::from_fn(|i| v[i])
+    }
+    #[inline(always)]
+    fn widen(self, h: Self::H) -> Self::V {
+        core::array::from_fn(|i| if i < 8 { h[i] } else { 0.0 })
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {

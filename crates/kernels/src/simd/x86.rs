@@ -33,6 +33,7 @@ pub(super) unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
 
 impl Simd for Avx512 {
     type V = __m512;
+    type H = __m256;
     const WIDE: bool = true;
 
     #[inline(always)]
@@ -70,6 +71,26 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, v: __m512, n: usize) {
         unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as u16, _mm512_cvtps_epi32(v)) }
+    }
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    fn fma_half(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn first_half(self, v: __m512) -> __m256 {
+        unsafe { _mm512_castps512_ps256(v) }
+    }
+    #[inline(always)]
+    fn widen(self, h: __m256) -> __m512 {
+        unsafe { _mm512_zextps256_ps512(h) }
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
@@ -175,6 +196,7 @@ fn each(a: Pair, b: Pair, f: impl Fn(__m256, __m256) -> __m256) -> Pair {
 
 impl Simd for Avx2 {
     type V = Pair;
+    type H = __m256;
     const WIDE: bool = false;
 
     #[inline(always)]
@@ -239,6 +261,26 @@ impl Simd for Avx2 {
                 p.copy_from_nonoverlapping(bytes.as_ptr(), n);
             }
         }
+    }
+    #[inline(always)]
+    fn splat_half(self, x: f32) -> __m256 {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const f32) -> __m256 {
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    fn fma_half(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn first_half(self, v: Pair) -> __m256 {
+        v[0]
+    }
+    #[inline(always)]
+    fn widen(self, h: __m256) -> Pair {
+        unsafe { [h, _mm256_setzero_ps()] }
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {

@@ -17,8 +17,8 @@ mod tests;
 mod transform;
 mod weights;
 
-pub(super) use product::Product;
-pub(super) use weights::Weights;
+pub(super) use product::{Product, Weights};
+pub(super) use weights::WeightGradient;
 
 use crate::geometry::ConvShape;
 

@@ -2,6 +2,10 @@
 //!
 //! All threads share a block. Its transformed source is `[point][tile][channel]`, so the product at a point is the 1x1
 //! convolution that [`tile`] computes at 95 % of the machine's peak; transformed weights are read once a block.
+//!
+//! Weights that change with every run are transformed a piece of 4 MB at a time, used, and forgotten: all of them are four
+//! times the weights, 38 MB for 512 to 512 channels, and writing them to memory and reading them takes longer than making
+//! them (512 to 512 at 7x7, one picture, on a Zen 3: 10.6 ms).
 
 use std::ops::Range;
 
@@ -18,6 +22,9 @@ use crate::{Cpu, Isa};
 const BLOCK: usize = 1 << 20;
 /// Fewest tiles of a block: what pays for reading the transformed weights.
 const FEWEST: usize = 96;
+/// Values of a block where weights are transformed by pieces, once a block; and of a piece.
+const PIECES_BLOCK: usize = 4 << 20;
+const PIECE: usize = 1 << 20;
 /// Tiles of a product's task, in units of a register tile: their channels stay in the second-level cache.
 const CHUNK: usize = 96;
 /// Tiles of a transform's task.
@@ -43,13 +50,23 @@ pub(in super::super) struct Product {
     pub zeros: Vec<f32>,
 }
 
+/// Weights as they are, or as [`Product::pack`] transformed them.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Weights<'a> {
+    Plain(&'a [f32]),
+    Packed(&'a [f32]),
+}
+
+/// Some filters of some groups: all of them, or some of one.
+#[derive(Clone)]
+struct Piece {
+    groups: Range<usize>,
+    filters: Range<usize>,
+}
+
 impl Product {
     fn wide(&self) -> bool {
         self.isa == Isa::Avx512
-    }
-
-    fn padded_width(&self) -> usize {
-        self.width.next_multiple_of(LANES)
     }
 
     fn grid(&self) -> [usize; 2] {
@@ -62,42 +79,76 @@ impl Product {
         channels.next_multiple_of(LANES) + LANES
     }
 
-    fn rows(&self) -> [usize; 2] {
-        [Self::row(self.groups * self.depth), Self::row(self.groups * self.width)]
+    fn panel(&self) -> usize {
+        tile::panel(self.wide(), self.width)
     }
 
-    /// Tiles of a block of `n` pictures.
-    fn block(&self, n: usize) -> usize {
+    fn whole(&self) -> Piece {
+        Piece { groups: 0..self.groups, filters: 0..self.width }
+    }
+
+    /// Filters of a piece, where the transformed weights are too many for one.
+    fn piece(&self) -> Option<usize> {
+        let filters = (PIECE / (POINTS * self.depth) / self.panel()).max(1) * self.panel();
+        (self.packed_len() > PIECE && (self.groups > 1 || filters < self.width)).then_some(filters.min(self.width))
+    }
+
+    /// Values of a tile's transformed source and of its sums, of so many target channels.
+    fn rows(&self, width: usize) -> [usize; 2] {
+        [Self::row(self.groups * self.depth), Self::row(width)]
+    }
+
+    /// Most tiles of a block of `n` pictures, with sums of `width` channels at a time.
+    fn block(&self, n: usize, width: usize, values: usize) -> usize {
         let [h, w] = self.grid();
-        let each = POINTS * self.rows().iter().sum::<usize>();
-        (BLOCK / each).max(FEWEST).min(n * h * w)
+        let each = POINTS * self.rows(width).iter().sum::<usize>();
+        (values / each).max(FEWEST).min(n * h * w)
     }
 
     /// Packed weights: `[group][point][panel][depth][lanes of the panel]`.
     pub fn packed_len(&self) -> usize {
-        self.groups * POINTS * self.plane()
+        self.groups * POINTS * self.plane(self.width)
     }
 
-    /// Values from one point's packed weights to the next one's. A cache line more than they are: packing writes to all
-    /// points in turn, and planes of a power of two would map them to one set of each cache.
-    fn plane(&self) -> usize {
-        self.depth * self.padded_width() + LANES
+    /// Values from one point's packed weights to the next one's, of so many filters. A cache line more than they are:
+    /// packing writes to all points in turn, and planes of a power of two would map them to one set of each cache.
+    fn plane(&self, filters: usize) -> usize {
+        self.depth * filters.next_multiple_of(LANES) + LANES
     }
 
+    /// Values of scratch memory for up to `n` pictures, with packed weights.
     pub fn workspace_len(&self, n: usize) -> usize {
-        POINTS * self.block(n) * self.rows().iter().sum::<usize>()
+        let width = self.groups * self.width;
+        POINTS * self.block(n, width, BLOCK) * self.rows(width).iter().sum::<usize>()
     }
 
+    /// The same with plain ones.
+    pub fn plain_workspace_len(&self, n: usize) -> usize {
+        match self.piece() {
+            None => self.packed_len() + self.workspace_len(n),
+            Some(filters) => {
+                let tiles = self.block(n, filters, PIECES_BLOCK);
+                POINTS * (self.plane(filters) + tiles * self.rows(filters).iter().sum::<usize>())
+            }
+        }
+    }
+
+    /// Transforms the weights of all filters.
     pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        self.pack_piece(cpu, weights, &self.whole(), packed);
+    }
+
+    fn pack_piece(&self, cpu: &Cpu, weights: &[f32], piece: &Piece, packed: &mut [f32]) {
+        let needed = piece.groups.len() * POINTS * self.plane(piece.filters.len());
+        assert!(packed.len() >= needed, "packed weights: {} of {needed}", packed.len());
         let count = self.groups * self.depth * self.width * self.kernel * self.kernel;
         assert!(weights.len() >= count, "weights: {} of {count}", weights.len());
-        let (panel, out) = (tile::panel(self.wide()), Shares::new(packed));
-        let panels = self.width.div_ceil(panel);
-        cpu.pool().run(self.groups * panels * self.depth.div_ceil(LANES), &|task| {
+        let (groups, out) = (piece.groups.len(), Shares::new(packed));
+        let panels = piece.filters.len().div_ceil(self.panel());
+        cpu.pool().run(groups * panels * self.depth.div_ceil(LANES), &|task| {
             let (panel, rest) = (task % panels, task / panels);
-            let depth = rest / self.groups * LANES..self.depth.min((rest / self.groups + 1) * LANES);
-            dispatch(cpu.isa(), Pack { plan: self, weights, out: &out, group: rest % self.groups, panel, depth });
+            let depth = rest / groups * LANES..self.depth.min((rest / groups + 1) * LANES);
+            dispatch(cpu.isa(), Pack { plan: self, weights, piece, out: &out, group: rest % groups, panel, depth });
         });
     }
 
@@ -108,7 +159,7 @@ impl Product {
         cpu: &Cpu,
         n: usize,
         source: Pixels,
-        packed: &[f32],
+        weights: Weights,
         epilogue: &Epilogue,
         target: PixelsMut,
         workspace: &mut [f32],
@@ -121,16 +172,30 @@ impl Product {
             check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
         }
         assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
-        let needed = self.workspace_len(n);
+        let (piece, needed) = match weights {
+            Weights::Packed(_) => (None, self.workspace_len(n)),
+            Weights::Plain(_) => (self.piece(), self.plain_workspace_len(n)),
+        };
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
+        let filters = piece.unwrap_or(self.groups * self.width);
         let [h, w] = self.grid();
-        let (tiles, most) = (n * h * w, self.block(n));
-        let (sources, sums) = workspace.split_at_mut(POINTS * most * self.rows()[0]);
+        let tiles = n * h * w;
+        let most = self.block(n, filters, if piece.is_some() { PIECES_BLOCK } else { BLOCK });
+        // As large as each other, so that none is small.
+        let most = tiles.div_ceil(tiles.div_ceil(most.max(1)).max(1));
+        let [source_row, sum_row] = self.rows(filters);
+        let (sources, rest) = workspace.split_at_mut(POINTS * most * source_row);
+        let (sums, own) = rest.split_at_mut(POINTS * most * sum_row);
+        match (weights, piece) {
+            (Weights::Packed(packed), _) => {
+                assert!(packed.len() >= self.packed_len(), "packed: {} values", packed.len())
+            }
+            (Weights::Plain(weights), None) => self.pack(cpu, weights, own),
+            (Weights::Plain(_), Some(_)) => {}
+        }
         let pass = Pass {
             plan: self,
             source,
-            packed,
             bias: epilogue.bias,
             residual: epilogue.residual,
             activation: epilogue.activation,
@@ -138,23 +203,47 @@ impl Product {
             target_stride: target.stride,
             sources: sources.as_mut_ptr(),
             sums: sums.as_mut_ptr(),
+            sum_row,
             first: 0,
             most,
         };
         for first in (0..tiles).step_by(most.max(1)) {
             let pass = Pass { first, ..pass };
             let count = most.min(tiles - first);
-            let few = |task: usize| task * FEW..count.min((task + 1) * FEW);
-            cpu.pool().run(count.div_ceil(FEW), &|task| dispatch(cpu.isa(), Sources { pass: &pass, tiles: few(task) }));
-            let chunks = count.div_ceil(CHUNK);
-            cpu.pool().run(POINTS * self.groups * chunks, &|task| {
-                let (chunk, rest) = (task % chunks, task / chunks);
-                let tiles = chunk * CHUNK..count.min((chunk + 1) * CHUNK);
-                let (group, point) = (rest % self.groups, rest / self.groups);
-                dispatch(cpu.isa(), Sums { pass: &pass, group, point, tiles });
+            cpu.pool().run(count.div_ceil(FEW), &|task| {
+                let tiles = task * FEW..count.min((task + 1) * FEW);
+                dispatch(cpu.isa(), Sources { pass: &pass, tiles });
             });
-            cpu.pool().run(count.div_ceil(FEW), &|task| dispatch(cpu.isa(), Targets { pass: &pass, tiles: few(task) }));
+            match (weights, piece) {
+                (Weights::Plain(weights), Some(filters)) => {
+                    let pieces = self.width.div_ceil(filters);
+                    for i in 0..self.groups * pieces {
+                        let (group, first) = (i / pieces, i % pieces * filters);
+                        let end = self.width.min(first + filters);
+                        let piece = Piece { groups: group..group + 1, filters: first..end };
+                        self.pack_piece(cpu, weights, &piece, own);
+                        self.run_piece(cpu, &pass, count, &piece, own);
+                    }
+                }
+                (Weights::Plain(_), None) => self.run_piece(cpu, &pass, count, &self.whole(), own),
+                (Weights::Packed(packed), _) => self.run_piece(cpu, &pass, count, &self.whole(), packed),
+            }
         }
+    }
+
+    /// Sums and targets of some filters in a block of `count` tiles whose sources are transformed.
+    fn run_piece(&self, cpu: &Cpu, pass: &Pass, count: usize, piece: &Piece, packed: &[f32]) {
+        let (chunks, groups) = (count.div_ceil(CHUNK), piece.groups.len());
+        cpu.pool().run(POINTS * groups * chunks, &|task| {
+            let (chunk, rest) = (task % chunks, task / chunks);
+            let tiles = chunk * CHUNK..count.min((chunk + 1) * CHUNK);
+            let (group, point) = (rest % groups, rest / groups);
+            dispatch(cpu.isa(), Sums { pass, piece, packed, group, point, tiles });
+        });
+        cpu.pool().run(count.div_ceil(FEW), &|task| {
+            let tiles = task * FEW..count.min((task + 1) * FEW);
+            dispatch(cpu.isa(), Targets { pass, piece, tiles });
+        });
     }
 }
 
@@ -162,7 +251,9 @@ impl Product {
 struct Pack<'a> {
     plan: &'a Product,
     weights: &'a [f32],
+    piece: &'a Piece,
     out: &'a Shares<f32>,
+    /// Group and panel in the piece.
     group: usize,
     panel: usize,
     depth: Range<usize>,
@@ -181,17 +272,16 @@ impl Pack<'_> {
     #[inline(always)]
     fn pack<S: Simd, const R: usize>(&self, s: S) {
         let plan = self.plan;
-        let (taps, panel) = (R * R, tile::panel(S::WIDE));
-        let lanes = panel.min(plan.padded_width() - self.panel * panel);
-        let plane = plan.plane();
+        let (taps, panel, plane) = (R * R, plan.panel(), plan.plane(self.piece.filters.len()));
+        let lanes = panel.min(self.piece.filters.len().next_multiple_of(LANES) - self.panel * panel);
         let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
+        let (group, panel) = (self.piece.groups.start + self.group, self.piece.filters.start + self.panel * panel);
         for d in self.depth.clone() {
             for lane in (0..lanes).step_by(LANES) {
-                let first = self.panel * panel + lane;
+                let first = panel + lane;
                 let mut g = [[0.0; LANES]; 25];
                 for l in 0..LANES.min(plan.width.saturating_sub(first)) {
-                    let from =
-                        self.group * plan.weights.group + d * plan.weights.depth + (first + l) * plan.weights.width;
+                    let from = group * plan.weights.group + d * plan.weights.depth + (first + l) * plan.weights.width;
                     let from = &self.weights[from..][..taps];
                     for t in 0..taps {
                         g[t][l] = from[if plan.turned { taps - 1 - t } else { t }];
@@ -212,7 +302,6 @@ impl Pack<'_> {
 struct Pass<'a> {
     plan: &'a Product,
     source: Pixels<'a>,
-    packed: &'a [f32],
     bias: Option<&'a [f32]>,
     residual: Option<Pixels<'a>>,
     activation: Activation,
@@ -222,6 +311,7 @@ struct Pass<'a> {
     sources: *mut f32,
     /// `[point][most][row]` sums over channels.
     sums: *mut f32,
+    sum_row: usize,
     /// The block's first tile.
     first: usize,
     most: usize,
@@ -251,7 +341,8 @@ impl Kernel for Sources<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Pass { plan, source, most, .. } = *self.pass;
-        let (channels, row) = (plan.groups * plan.depth, plan.rows()[0]);
+        let channels = plan.groups * plan.depth;
+        let row = Product::row(channels);
         for t in self.tiles {
             let (image, [top, left]) = self.pass.place(t);
             let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
@@ -293,6 +384,9 @@ pub(super) fn addresses(
 /// The product at a point for some tiles and all targets of a group.
 struct Sums<'a> {
     pass: &'a Pass<'a>,
+    piece: &'a Piece,
+    packed: &'a [f32],
+    /// In the piece.
     group: usize,
     point: usize,
     tiles: Range<usize>,
@@ -303,31 +397,33 @@ impl Kernel for Sums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Pass { plan, packed, most, .. } = *self.pass;
-        let [source_row, sum_row] = plan.rows();
-        let (mr, panel) = (tile::pixels::<S>(), tile::panel(S::WIDE));
+        let (Pass { plan, most, sum_row, .. }, piece) = (*self.pass, self.piece);
+        let source_row = Product::row(plan.groups * plan.depth);
+        let (mr, panel) = (tile::pixels(S::WIDE, plan.width), plan.panel());
         let mut rows = [std::ptr::null::<f32>(); CHUNK];
         let mut targets = [0; CHUNK];
         let first = self.pass.sources.cast_const().wrapping_add(self.point * most * source_row);
+        let group = piece.groups.start + self.group;
         for (i, t) in self.tiles.clone().enumerate() {
-            rows[i] = first.wrapping_add(t * source_row + self.group * plan.depth);
+            rows[i] = first.wrapping_add(t * source_row + group * plan.depth);
             targets[i] = t;
         }
-        let weights = (self.group * POINTS + self.point) * plan.plane();
-        for start in (0..plan.width).step_by(panel) {
-            let lanes = panel.min(plan.padded_width() - start);
-            let sums = (self.point * most * sum_row) + self.group * plan.width + start;
+        let filters = piece.filters.len();
+        let weights = (self.group * POINTS + self.point) * plan.plane(filters);
+        for start in (0..filters).step_by(panel) {
+            let lanes = panel.min(filters.next_multiple_of(LANES) - start);
+            let sums = (self.point * most * sum_row) + self.group * filters + start;
             for i in (0..self.tiles.len()).step_by(mr) {
                 let tile = Tile {
                     rows: rows[i..].as_ptr(),
                     positions: 1,
                     step: None,
                     depth: plan.depth,
-                    weights: packed[weights + start * plan.depth..].as_ptr(),
+                    weights: self.packed[weights + start * plan.depth..].as_ptr(),
                     targets: targets[i..].as_ptr(),
                     first: true,
                     last: false,
-                    lanes: LANES - (lanes - (plan.width - start).min(lanes)),
+                    lanes: LANES - (lanes - (filters - start).min(lanes)),
                     target: self.pass.sums.wrapping_add(sums),
                     target_stride: sum_row,
                     bias: std::ptr::null(),
@@ -346,6 +442,7 @@ impl Kernel for Sums<'_> {
 /// The outputs of some tiles.
 struct Targets<'a> {
     pass: &'a Pass<'a>,
+    piece: &'a Piece,
     tiles: Range<usize>,
 }
 
@@ -361,9 +458,10 @@ impl Kernel for Targets<'_> {
 impl Targets<'_> {
     #[inline(always)]
     fn write<S: Simd, const R: usize>(&self, s: S) {
-        let Pass { plan, bias, residual, activation, .. } = *self.pass;
-        let ([height, width], channels, row) = (plan.target, plan.groups * plan.width, plan.rows()[1]);
-        let side = outputs(R);
+        let (Pass { plan, bias, residual, activation, sum_row: row, .. }, piece) = (*self.pass, self.piece);
+        let ([height, width], side) = (plan.target, outputs(R));
+        let (first, channels) =
+            (piece.groups.start * plan.width + piece.filters.start, piece.groups.len() * piece.filters.len());
         for t in self.tiles.clone() {
             let (image, [top, left]) = self.pass.place(t);
             for c in (0..channels).step_by(LANES) {
@@ -374,7 +472,7 @@ impl Targets<'_> {
                     let sums = self.pass.sums.cast_const().add(t * row + c);
                     let values = transform::target::<S, R>(s, sums, self.pass.most * row);
                     let bias = match bias {
-                        Some(bias) => crate::simd::load_part(s, bias.as_ptr().add(c), lanes),
+                        Some(bias) => crate::simd::load_part(s, bias.as_ptr().add(first + c), lanes),
                         None => s.zero(),
                     };
                     for i in 0..side.min(height - top) {
@@ -382,11 +480,16 @@ impl Targets<'_> {
                             let pixel = (image * height + top + i) * width + left + j;
                             let mut value = s.add(values[i][j], bias);
                             if let Some(residual) = residual {
-                                let p = residual.data.as_ptr().add(pixel * residual.stride + c);
+                                let p = residual.data.as_ptr().add(pixel * residual.stride + first + c);
                                 value = s.add(value, crate::simd::load_part(s, p, lanes));
                             }
                             let value = activation.apply(s, value);
-                            store_part(s, self.pass.target.add(pixel * self.pass.target_stride + c), value, lanes);
+                            store_part(
+                                s,
+                                self.pass.target.add(pixel * self.pass.target_stride + first + c),
+                                value,
+                                lanes,
+                            );
                         }
                     }
                 }

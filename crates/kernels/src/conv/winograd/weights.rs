@@ -3,11 +3,14 @@
 //! The transformed source is `[point][16 channels][tile]`, the gradient `[point][panel of filters][tile]`, so that a
 //! register tile reads two runs of memory. This is done for a chunk of pictures at a time, within which tiles are summed
 //! in segments joined by the tree of [`crate::segments`]; the chunks' gradients join by the same tree.
+//!
+//! Sums are four times the weights, 38 MB for 512 filters of 512 channels. So they are made and transformed for a piece of
+//! the filters at a time, whose sums need not leave the caches.
 
 use std::ops::Range;
 
 use super::super::weight_tile::{Walk, sum};
-use super::super::{Pixels, check_pixels, tile};
+use super::super::{Pixels, check_pixels};
 use super::{POINTS, grid, outputs, product, transform};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -27,12 +30,14 @@ const WIDE_TASK: usize = 8;
 const CHUNK: [usize; 2] = [2 << 20, 16 << 20];
 /// Most pictures of a chunk, so that a batch can be cut between chunks.
 const IMAGES: usize = 16;
+/// Values of a piece's sums, unless one task's filters have more.
+const PIECE: usize = 1 << 20;
 /// Tiles of a transform's task.
 const FEW: usize = 4;
 /// The point that holds the sum of a tile's gradients: 1 in both directions.
 const SUM_POINT: usize = 7;
 
-pub(in super::super) struct Weights {
+pub(in super::super) struct WeightGradient {
     shape: ConvShape,
     grid: [usize; 2],
     segments: Segments,
@@ -41,7 +46,14 @@ pub(in super::super) struct Weights {
     zeros: Vec<f32>,
 }
 
-/// A task's share: some channel blocks by some panels of a group at a point, or, without blocks, the bias.
+/// Some filter panels of a group.
+#[derive(Clone)]
+struct Piece {
+    group: usize,
+    panels: Range<usize>,
+}
+
+/// A task's share of a piece: some channel blocks by some panels at a point, or, without blocks, the bias.
 struct Part {
     point: usize,
     group: usize,
@@ -49,12 +61,12 @@ struct Part {
     panels: Range<usize>,
 }
 
-impl Weights {
-    pub fn new(shape: &ConvShape, isa: Isa) -> Weights {
+impl WeightGradient {
+    pub fn new(shape: &ConvShape, isa: Isa) -> WeightGradient {
         let grid = grid(shape.output(), shape.window.kernel[0]);
-        let panel = tile::panel(isa == Isa::Avx512);
+        let panel = if isa == Isa::Avx512 { 2 * LANES } else { LANES };
         let zeros = vec![0.0; shape.channels.max(shape.filters)];
-        Weights {
+        WeightGradient {
             shape: *shape,
             grid,
             segments: Segments::of(grid, TILES[usize::from(shape.window.kernel[0] == 5)]),
@@ -82,23 +94,26 @@ impl Weights {
         self.panel.min(self.padded_filters() - panel * self.panel)
     }
 
-    /// Blocks and panels of a task, of how many tasks in each direction.
-    fn cut(&self) -> [[usize; 2]; 2] {
-        let panels = WIDE_TASK * LANES / self.panel;
-        [[WIDE_TASK, self.blocks().div_ceil(WIDE_TASK)], [panels, self.panels().div_ceil(panels)]]
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        let (panels, channels) = (self.panels(), self.blocks() * LANES);
+        let most = (PIECE / (POINTS * channels * self.panel)).max(1);
+        (0..self.shape.groups).flat_map(move |group| {
+            (0..panels).step_by(most).map(move |first| Piece { group, panels: first..panels.min(first + most) })
+        })
     }
 
-    fn parts(&self, bias: bool) -> usize {
-        let [[_, across], [_, down]] = self.cut();
-        self.shape.groups * down * (POINTS * across + usize::from(bias))
+    /// Blocks and panels of a task, of how many tasks in each direction.
+    fn cut(&self, piece: &Piece) -> [[usize; 2]; 2] {
+        let panels = WIDE_TASK * LANES / self.panel;
+        [[WIDE_TASK, self.blocks().div_ceil(WIDE_TASK)], [panels, piece.panels.len().div_ceil(panels)]]
     }
 
     /// The bias's parts come last.
-    fn part(&self, part: usize) -> Part {
-        let [[blocks, across], [panels, down]] = self.cut();
-        let (group, rest) = (part % self.shape.groups, part / self.shape.groups);
-        let (i, rest) = (rest % down, rest / down);
-        let panels = i * panels..self.panels().min((i + 1) * panels);
+    fn part(&self, piece: &Piece, part: usize) -> Part {
+        let [[blocks, across], [panels, down]] = self.cut(piece);
+        let (i, rest) = (part % down, part / down);
+        let (first, group) = (piece.panels.start + i * panels, piece.group);
+        let panels = first..piece.panels.end.min(first + panels);
         if rest == POINTS * across {
             return Part { point: SUM_POINT, group, blocks: 0..0, panels };
         }
@@ -106,15 +121,22 @@ impl Weights {
         Part { point, group, blocks: i * blocks..self.blocks().min((i + 1) * blocks), panels }
     }
 
-    fn reduction(&self, n: usize, threads: usize, bias: bool) -> Reduction {
+    fn reduction(&self, piece: &Piece, n: usize, threads: usize, bias: bool) -> Reduction {
+        let [[_, across], [_, down]] = self.cut(piece);
+        let parts = down * (POINTS * across + usize::from(bias));
         let most = WIDE_TASK * WIDE_TASK * LANES * LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        Reduction::new(self.segments, n, self.parts(bias), most, 0, wanted)
+        Reduction::new(self.segments, n, parts, most, 0, wanted)
     }
 
-    /// Sums of a chunk: `[point][group][panel][channel][lanes]`, then the bias's `[group][filter]`.
-    fn sums_len(&self) -> usize {
-        self.shape.groups * self.padded_filters() * (POINTS * self.blocks() * LANES + 1)
+    /// Sums of a piece: `[point][panel][channel][lanes]`, then the bias's `[filter]`.
+    fn sums_len(&self, piece: &Piece) -> usize {
+        self.panel_sums(piece, POINTS, piece.panels.start) + piece.panels.len() * self.panel
+    }
+
+    /// Sums of all filters.
+    fn all_sums(&self) -> usize {
+        POINTS * self.shape.groups * self.padded_filters() * self.blocks() * LANES
     }
 
     /// Transformed values of a picture: of the source, of the gradient.
@@ -125,7 +147,7 @@ impl Weights {
 
     /// Pictures of a chunk: a power of two.
     fn chunk(&self) -> usize {
-        let room = (8 * self.sums_len()).clamp(CHUNK[0], CHUNK[1]);
+        let room = (8 * self.all_sums()).clamp(CHUNK[0], CHUNK[1]);
         1 << (room / self.transformed().iter().sum::<usize>()).clamp(1, IMAGES).ilog2()
     }
 
@@ -142,7 +164,8 @@ impl Weights {
 
     pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
         let chunk = n.min(self.chunk());
-        let sums = self.sums_len() + self.reduction(chunk, threads, true).workspace_len(threads);
+        let sums = |piece| self.sums_len(&piece) + self.reduction(&piece, chunk, threads, true).workspace_len(threads);
+        let sums = self.pieces().map(sums).max().unwrap_or(0);
         chunk * self.transformed().iter().sum::<usize>() + sums + self.waiting(n) * self.gradients_len()
     }
 
@@ -206,14 +229,13 @@ impl Weights {
         x: Pixels,
         dy: Pixels,
         dw: &mut [f32],
-        db: Option<&mut [f32]>,
+        mut db: Option<&mut [f32]>,
         workspace: &mut [f32],
     ) {
-        let (shape, threads) = (&self.shape, cpu.pool().threads());
+        let threads = cpu.pool().threads();
         let [source, gradient] = self.transformed().map(|each| each * images.len());
         let (sources, rest) = workspace.split_at_mut(source);
         let (gradients, rest) = rest.split_at_mut(gradient);
-        let (sums, rest) = rest.split_at_mut(self.sums_len());
         let tiles = images.len() * self.grid[0] * self.grid[1];
         let (sources, gradients) = (Shares::new(sources), Shares::new(gradients));
         let pass = Pass { plan: self, x, dy, image: images.start, tiles, sources, gradients };
@@ -221,49 +243,51 @@ impl Weights {
             let tiles = task * FEW..tiles.min((task + 1) * FEW);
             dispatch(cpu.isa(), Transform { pass: &pass, tiles });
         });
-        let own = Shares::new(sums);
-        let sum = |part: usize, segment: &Segment, _: &mut [f32], out: &mut [f32]| {
-            dispatch(cpu.isa(), SegmentSum { pass: &pass, part: self.part(part), segment, out });
-        };
-        let reduction = self.reduction(images.len(), threads, db.is_some());
-        // SAFETY: the parts are disjoint.
-        reduction.run(cpu, rest, &sum, &|part, sums| unsafe { self.keep(&self.part(part), sums, own) });
         let dw = Shares::new(dw);
-        let (blocks, panels, sums) = (self.blocks(), self.panels(), &*sums);
-        cpu.pool().run(shape.groups * panels * blocks, &|task| {
-            let (block, rest) = (task % blocks, task / blocks);
-            dispatch(
-                cpu.isa(),
-                Finish { plan: self, sums, dw: &dw, group: rest / panels, panel: rest % panels, block },
-            );
-        });
-        if let Some(db) = db {
-            let (filters, padded) = (shape.group_filters(), self.padded_filters());
-            let sums = &sums[sums.len() - shape.groups * padded..];
-            for (db, sums) in db.chunks_mut(filters).zip(sums.chunks(padded)) {
-                db.copy_from_slice(&sums[..db.len()]);
+        for piece in self.pieces() {
+            let (sums, rest) = rest.split_at_mut(self.sums_len(&piece));
+            let own = Shares::new(sums);
+            let sum = |part: usize, segment: &Segment, _: &mut [f32], out: &mut [f32]| {
+                dispatch(cpu.isa(), SegmentSum { pass: &pass, part: self.part(&piece, part), segment, out });
+            };
+            let keep = |part: usize, sums: &[f32]| {
+                // SAFETY: the parts are disjoint.
+                unsafe { self.keep(&piece, &self.part(&piece, part), sums, own) }
+            };
+            self.reduction(&piece, images.len(), threads, db.is_some()).run(cpu, rest, &sum, &keep);
+            let (blocks, panels, sums) = (self.blocks(), piece.panels.len(), &*sums);
+            cpu.pool().run(panels * blocks, &|task| {
+                let (block, panel) = (task % blocks, piece.panels.start + task / blocks);
+                dispatch(cpu.isa(), Finish { plan: self, piece: &piece, sums, dw: &dw, panel, block });
+            });
+            if let Some(db) = &mut db {
+                let (filters, first) = (self.shape.group_filters(), piece.panels.start * self.panel);
+                let count = (filters - first).min(piece.panels.len() * self.panel);
+                db[piece.group * filters + first..][..count]
+                    .copy_from_slice(&sums[self.panel_sums(&piece, POINTS, piece.panels.start)..][..count]);
             }
         }
     }
 
-    /// Where a panel's sums at a point begin.
-    fn panel_sums(&self, point: usize, group: usize, panel: usize) -> usize {
-        let filters = (point * self.shape.groups + group) * self.padded_filters() + panel * self.panel;
+    /// Where a panel's sums at a point begin in those of its piece.
+    fn panel_sums(&self, piece: &Piece, point: usize, panel: usize) -> usize {
+        let end = self.padded_filters().min(piece.panels.end * self.panel);
+        let filters = point * (end - piece.panels.start * self.panel) + (panel - piece.panels.start) * self.panel;
         filters * self.blocks() * LANES
     }
 
-    /// Copies a part's sums to those of the chunk.
+    /// Copies a part's sums to those of the piece.
     ///
     /// # Safety
     /// No other task has the same part.
-    unsafe fn keep(&self, part: &Part, mut sums: &[f32], out: Shares<f32>) {
+    unsafe fn keep(&self, piece: &Piece, part: &Part, mut sums: &[f32], out: Shares<f32>) {
         for panel in part.panels.clone() {
             let lanes = self.lanes(panel);
             let (start, len) = if part.blocks.is_empty() {
-                let bias = self.panel_sums(POINTS, 0, 0);
-                (bias + part.group * self.padded_filters() + panel * self.panel, lanes)
+                let bias = self.panel_sums(piece, POINTS, piece.panels.start);
+                (bias + (panel - piece.panels.start) * self.panel, lanes)
             } else {
-                let first = self.panel_sums(part.point, part.group, panel);
+                let first = self.panel_sums(piece, part.point, panel);
                 (first + part.blocks.start * LANES * lanes, part.blocks.len() * LANES * lanes)
             };
             // SAFETY: as the caller vouches.
@@ -275,7 +299,7 @@ impl Weights {
 
 /// A chunk on its way.
 struct Pass<'a> {
-    plan: &'a Weights,
+    plan: &'a WeightGradient,
     x: Pixels<'a>,
     dy: Pixels<'a>,
     /// The chunk's first picture.
@@ -385,7 +409,7 @@ impl Kernel for SegmentSum<'_> {
             if blocks.is_empty() {
                 let out = self.out[done..][..lanes].as_mut_ptr();
                 // SAFETY: the chunk holds the segment's tiles.
-                unsafe { sum(s, 1, lanes / LANES, &walk(&1.0, 0), dy, out) };
+                unsafe { sum(s, 1, lanes / LANES, &walk(&1.0, 0), dy, out, true) };
                 done += lanes;
             }
             for block in blocks.clone() {
@@ -395,7 +419,7 @@ impl Kernel for SegmentSum<'_> {
                     let rows = most.min(LANES - row);
                     let out = self.out[done..][..rows * lanes].as_mut_ptr();
                     // SAFETY: as above.
-                    unsafe { sum(s, rows, lanes / LANES, &walk(x.wrapping_add(row), LANES), dy, out) };
+                    unsafe { sum(s, rows, lanes / LANES, &walk(x.wrapping_add(row), LANES), dy, out, true) };
                     done += rows * lanes;
                 }
             }
@@ -405,10 +429,10 @@ impl Kernel for SegmentSum<'_> {
 
 /// Writes the gradients of a block's channels and a panel's filters.
 struct Finish<'a> {
-    plan: &'a Weights,
+    plan: &'a WeightGradient,
+    piece: &'a Piece,
     sums: &'a [f32],
     dw: &'a Shares<f32>,
-    group: usize,
     panel: usize,
     block: usize,
 }
@@ -428,8 +452,8 @@ impl Finish<'_> {
         let plan = self.plan;
         let (channels, filters) = (plan.shape.group_channels(), plan.shape.group_filters());
         let lanes = plan.lanes(self.panel);
-        let plane = plan.panel_sums(1, 0, 0);
-        let first = plan.panel_sums(0, self.group, self.panel);
+        let plane = plan.panel_sums(self.piece, 1, self.piece.panels.start);
+        let first = plan.panel_sums(self.piece, 0, self.panel);
         let mut out = [[0.0; LANES]; 25];
         for c in self.block * LANES..channels.min((self.block + 1) * LANES) {
             for lane in (0..lanes).step_by(LANES) {
@@ -438,7 +462,7 @@ impl Finish<'_> {
                 unsafe { transform::kernel_gradient::<S, R>(s, sums, plane, &mut out) };
                 let filter = self.panel * plan.panel + lane;
                 for l in 0..LANES.min(filters.saturating_sub(filter)) {
-                    let at = ((self.group * filters + filter + l) * channels + c) * R * R;
+                    let at = ((self.piece.group * filters + filter + l) * channels + c) * R * R;
                     // SAFETY: tasks write different channels or filters.
                     let to = unsafe { self.dw.part(at, R * R) };
                     for t in 0..R * R {

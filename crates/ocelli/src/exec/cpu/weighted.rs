@@ -11,6 +11,12 @@ use ocelli_kernels::geometry::{ConvShape, Window};
 use ocelli_kernels::linear::{self, LinearShape};
 use ocelli_kernels::update::Updated;
 
+/// The weights of a convolution: as they are, packed by the step itself, or packed by one before it.
+enum Weights {
+    Plain(BufferId),
+    Packed(BufferId),
+}
+
 impl Lower<'_, '_> {
     fn conv_shape(&self, window: &Window, groups: usize) -> Result<ConvShape> {
         conv_shape(self.ty(self.node.inputs[0]), self.ty(self.node.inputs[1]), window, groups)
@@ -29,8 +35,12 @@ impl Lower<'_, '_> {
     pub fn conv(&mut self, window: &Window, groups: usize, activation: Option<Activation>) -> Result<()> {
         let shape = self.conv_shape(window, groups)?;
         let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
-        let packed = self.packed("packed", &shape, kernel.packed_len());
         let (x, weight) = (self.input(0), self.input(1));
+        let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
+        if self.b.trains() {
+            return self.conv_run(&shape, kernel, x, Weights::Plain(weight), bias, activation);
+        }
+        let packed = self.packed("packed", &shape, kernel.packed_len());
         let pack = kernel.clone();
         self.b.constant_step(
             "pack",
@@ -38,8 +48,7 @@ impl Lower<'_, '_> {
             &[packed],
             Box::new(move |run, io| pack.pack(run.cpu, io.read(0), io.write(0))),
         );
-        let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
-        self.conv_run(&shape, kernel, x, packed, bias, activation)
+        self.conv_run(&shape, kernel, x, Weights::Packed(packed), bias, activation)
     }
 
     /// `(x, weight, bias?, scale, shift, mean, variance) → y`: w' = w · s and b' = shift + (b − mean) · s for each
@@ -73,7 +82,7 @@ impl Lower<'_, '_> {
             }
         };
         self.b.constant_step("pack", &reads, &[packed, folded_bias], Box::new(body));
-        self.conv_run(&shape, kernel, x, packed, Some(folded_bias), activation)
+        self.conv_run(&shape, kernel, x, Weights::Packed(packed), Some(folded_bias), activation)
     }
 
     fn conv_run(
@@ -81,22 +90,29 @@ impl Lower<'_, '_> {
         shape: &ConvShape,
         kernel: std::sync::Arc<Forward>,
         x: BufferId,
-        packed: BufferId,
+        weights: Weights,
         bias: Option<BufferId>,
         activation: Option<Activation>,
     ) -> Result<()> {
         let (y, name) = (self.output(0), kernel.kernel());
-        let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
+        let (weights, plain, floats) = match weights {
+            Weights::Plain(id) => (id, true, kernel.plain_workspace_len(self.b.batch, self.threads)),
+            Weights::Packed(id) => (id, false, kernel.workspace_len(self.b.batch, self.threads)),
+        };
+        let workspace = self.b.scratch(floats);
         let (channels, filters) = (shape.channels, shape.filters);
         let activation = epilogue(activation)?;
-        let mut reads = vec![x, packed];
+        let mut reads = vec![x, weights];
         reads.extend(bias);
         let has_bias = bias.is_some();
         let body = move |run: &Run, io: &mut Io| {
             let epilogue = Epilogue { bias: has_bias.then(|| io.read(2)), residual: None, activation };
             let x = Pixels { data: io.read(0), stride: channels };
             let y = PixelsMut { data: io.write(0), stride: filters };
-            kernel.run(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1));
+            match plain {
+                true => kernel.run_plain(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1)),
+                false => kernel.run(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1)),
+            }
         };
         self.b.step("conv", &reads, &[y, workspace], Box::new(body));
         self.b.kernel(name);
@@ -106,24 +122,16 @@ impl Lower<'_, '_> {
     /// `(dy, weight) → dx`
     pub fn conv_data(&mut self, window: &Window, groups: usize) -> Result<()> {
         let shape = conv_shape(self.ty(self.node.outputs[0]), self.ty(self.node.inputs[1]), window, groups)?;
-        let kernel = std::sync::Arc::new(DataGradient::new(&shape, self.isa, self.exact));
+        let kernel = DataGradient::new(&shape, self.isa, self.exact);
         let name = kernel.kernel();
         let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
-        let packed = self.b.scratch(kernel.packed_len());
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
-        let pack = kernel.clone();
-        self.b.step(
-            "pack turned",
-            &[weight],
-            &[packed],
-            Box::new(move |run, io| pack.pack(run.cpu, io.read(0), io.write(0))),
-        );
         let body = move |run: &Run, io: &mut Io| {
             let dy = Pixels { data: io.read(0), stride: shape.filters };
             let dx = PixelsMut { data: io.write(0), stride: shape.channels };
             kernel.run(run.cpu, run.n, dy, io.read(1), dx, io.write(1));
         };
-        self.b.step("conv data gradient", &[dy, packed], &[dx, workspace], Box::new(body));
+        self.b.step("conv data gradient", &[dy, weight], &[dx, workspace], Box::new(body));
         self.b.kernel(name);
         Ok(())
     }
