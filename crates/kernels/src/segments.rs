@@ -60,7 +60,7 @@ impl Segments {
     }
 
     /// Units of `n` pictures: what the upper part of the tree joins.
-    fn units(&self, n: usize) -> usize {
+    pub fn units(&self, n: usize) -> usize {
         n.div_ceil(self.images)
     }
 

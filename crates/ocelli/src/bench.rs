@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::exec::{Device, Inference, Loss, Optimizer, Part, Timing, TrainOptions, Training};
 use crate::net::{Resolved, ResolvedLayer, initialise};
 use crate::tensor::Tensors;
+use ocelli_kernels::arena::{ALIGN, Arena, Span};
 use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::geometry::{ConvShape, Window};
 use ocelli_kernels::random::{self, Random};
@@ -274,31 +275,53 @@ impl ConvBench {
         let ConvBench { n, shape } = *self;
         let [oh, ow] = shape.output();
         let (channels, filters) = (shape.channels, shape.filters);
-        let x = normal(n * shape.input[0] * shape.input[1] * channels, 1);
-        let dy = normal(n * oh * ow * filters, 2);
-        let weights = normal(shape.weights(), 3);
-        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; weights.len()]);
-        let source = Pixels { data: &x, stride: channels };
-        let gradient = Pixels { data: &dy, stride: filters };
-
         let forward = Forward::new(&shape, cpu.isa(), device.exact);
-        let mut workspace = vec![0.0; forward.plain_workspace_len(n, threads)];
-        let forward_ms = median_ms(&mut || {
-            let target = PixelsMut { data: &mut y, stride: filters };
-            forward.run_plain(&cpu, n, source, &weights, &Epilogue::default(), target, &mut workspace);
-            Ok(())
-        })?;
         let data = DataGradient::new(&shape, cpu.isa(), device.exact);
-        let mut workspace = vec![0.0; data.workspace_len(n, threads)];
-        let data_gradient_ms = median_ms(&mut || {
-            let target = PixelsMut { data: &mut dx, stride: channels };
-            data.run(&cpu, n, gradient, &weights, target, &mut workspace);
+        let weight = WeightGradient::new(&shape, cpu.isa(), device.exact);
+        let workspace =
+            [forward.plain_workspace_len(n, threads), data.workspace_len(n, threads), weight.workspace_len(n, threads)];
+        // One block of memory, as a plan has it.
+        let (inputs, outputs) = (n * shape.input[0] * shape.input[1] * channels, n * oh * ow * filters);
+        let mut end = 0;
+        let lens = [
+            inputs,
+            shape.weights(),
+            outputs,
+            inputs,
+            shape.weights(),
+            outputs,
+            workspace.into_iter().fold(0, usize::max),
+        ];
+        let [x, w, dy, dx, dw, y, workspace] = lens.map(|floats| {
+            let span = Span { start: end, len: floats * size_of::<f32>() };
+            end = span.range().end.next_multiple_of(ALIGN);
+            span
+        });
+        let mut memory = Arena::new(end).ok_or_else(|| {
+            Error::new(format!("{end} bytes of memory are not to be had")).advice("Take fewer pictures.")
+        })?;
+        for (stream, span) in [(1, x), (2, dy), (3, w)] {
+            memory.f32_mut(span).copy_from_slice(&normal(span.len / size_of::<f32>(), stream));
+        }
+        let forward_ms = median_ms(&mut || {
+            let mut parts = memory.parts(&[x, w], &[y, workspace]);
+            let target = PixelsMut { data: parts.write(0), stride: filters };
+            let source = Pixels { data: parts.read(0), stride: channels };
+            forward.run_plain(&cpu, n, source, parts.read(1), &Epilogue::default(), target, parts.write(1));
             Ok(())
         })?;
-        let weight = WeightGradient::new(&shape, cpu.isa(), device.exact);
-        let mut workspace = vec![0.0; weight.workspace_len(n, threads)];
+        let data_gradient_ms = median_ms(&mut || {
+            let mut parts = memory.parts(&[dy, w], &[dx, workspace]);
+            let target = PixelsMut { data: parts.write(0), stride: channels };
+            let gradient = Pixels { data: parts.read(0), stride: filters };
+            data.run(&cpu, n, gradient, parts.read(1), target, parts.write(1));
+            Ok(())
+        })?;
         let weight_gradient_ms = median_ms(&mut || {
-            weight.run(&cpu, n, source, gradient, &mut dw, None, &mut workspace);
+            let mut parts = memory.parts(&[x, dy], &[dw, workspace]);
+            let source = Pixels { data: parts.read(0), stride: channels };
+            let gradient = Pixels { data: parts.read(1), stride: filters };
+            weight.run(&cpu, n, source, gradient, parts.write(0), None, parts.write(1));
             Ok(())
         })?;
         let kernels = [forward.kernel(), data.kernel(), weight.kernel()];

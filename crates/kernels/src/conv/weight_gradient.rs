@@ -25,16 +25,18 @@ use crate::segments::{Reduction, Segment, Segments};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::{Cpu, Isa};
 
-/// Most tiles of a task, all panels counted: 48 KB of sums a level of the tree.
-const MOST_TILES: usize = 32;
+/// Values of a task's sums: 96 KB a level of the tree.
+const SUMS: usize = 24 << 10;
+/// Most tiles of a filter panel in a task.
+const MOST_TILES: usize = 64;
+/// Most filters of a task: a block's pixels of them, side by side, are 64 KB.
+const MOST_FILTERS: usize = 128;
 /// Channels of a full tile, at most.
 const MOST_ROWS: usize = 12;
 /// Pixels of a block, unless one row has more.
 const BLOCK: usize = 128;
-/// Channels from which on a tile's are copied: pixels so far apart share few pages and sets of the first-level cache.
+/// Channels from which on a task's are copied: pixels so far apart share few pages and sets of the caches.
 const COPIED: usize = 128;
-/// Most filter panels of a task.
-const MOST_PANELS: usize = 4;
 
 /// The weight gradient of a convolution of fixed shapes, for any batch size.
 pub struct WeightGradient {
@@ -74,7 +76,11 @@ impl WeightGradient {
     /// Values of scratch memory that [`WeightGradient::run`] needs for up to `batch` pictures.
     pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
-            Algorithm::Tiles(plan) => plan.reduction(batch, threads, true).workspace_len(threads),
+            // Fewer pictures are cut into more parts.
+            Algorithm::Tiles(plan) => {
+                let needed = |n| plan.reduction(n, threads, true).workspace_len(threads);
+                (1..=batch).map(needed).max().unwrap_or(0)
+            }
             Algorithm::Depthwise(plan) => plan.reduction(batch, threads).workspace_len(threads),
             Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
         }
@@ -165,17 +171,19 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a group's panels and of a panel's tiles.
-    fn splits(&self, threads: usize) -> [usize; 2] {
+    /// Parts of a group's panels and of a panel's tiles: few, because each copies its pixels anew, but four tasks a thread
+    /// with those that the pictures give.
+    fn splits(&self, n: usize, threads: usize) -> [usize; 2] {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let (tiles, panels) = (self.tiles(), self.panels());
-        let splits = panels.div_ceil(MOST_PANELS);
-        let few = wanted.div_ceil(self.shape.groups * splits).min(tiles.div_ceil(8));
-        [splits, few.max(tiles.div_ceil(MOST_TILES / panels.div_ceil(splits)))]
+        let splits = panels.div_ceil(MOST_FILTERS / self.panel);
+        let most = (SUMS / self.tile_len() / panels.div_ceil(splits)).min(MOST_TILES);
+        let few = wanted.div_ceil(self.shape.groups * splits * self.segments.units(n)).min(tiles.div_ceil(8));
+        [splits, few.max(tiles.div_ceil(most))]
     }
 
-    fn part(&self, part: usize, threads: usize, bias: bool) -> Part {
-        let ([panel_splits, tile_splits], tiles, panels) = (self.splits(threads), self.tiles(), self.panels());
+    fn part(&self, part: usize, [panel_splits, tile_splits]: [usize; 2], bias: bool) -> Part {
+        let (tiles, panels) = (self.tiles(), self.panels());
         let (rest, tile) = (part / tile_splits, part % tile_splits);
         let (group, panel) = (rest / panel_splits, rest % panel_splits);
         let end = (tile + 1) * tiles / tile_splits + usize::from(bias && tile + 1 == tile_splits);
@@ -192,9 +200,19 @@ impl Tiles {
         [lanes, lanes.next_multiple_of(LANES)]
     }
 
-    /// Whether the channels of a tile are copied side by side: where several panels read them, pixels far apart.
+    /// Whether a block's pixels are copied, with the channels of the task side by side.
+    fn copies(&self) -> bool {
+        self.padded.is_none() && self.phase.taps.len() == 1 && self.shape.channels >= COPIED
+    }
+
+    /// Whether each tile's are.
     fn copies_tiles(&self) -> bool {
-        self.padded.is_none() && self.panels() > 1 && self.shape.channels >= COPIED
+        self.padded.is_none() && self.phase.taps.len() > 1 && self.panels() > 1 && self.shape.channels >= COPIED
+    }
+
+    /// Values of a pixel in a copy of so many channels.
+    fn copied_row(channels: usize) -> usize {
+        channels.next_multiple_of(LANES) + LANES
     }
 
     /// Most pixels of a block.
@@ -227,10 +245,15 @@ impl Tiles {
     }
 
     fn reduction(&self, n: usize, threads: usize, bias: bool) -> Reduction {
-        let [panel_splits, tile_splits] = self.splits(threads);
+        let [panel_splits, tile_splits] = self.splits(n, threads);
         let panels = self.panels().div_ceil(panel_splits);
         let tiles = (self.tiles().div_ceil(tile_splits) + usize::from(bias)) * panels;
-        let copied = if self.copies_tiles() { self.tiles().div_ceil(tile_splits) * self.rows } else { 0 };
+        let copied = self.tiles().div_ceil(tile_splits) * self.rows;
+        let copied = match (self.copies(), self.copies_tiles()) {
+            (true, _) => Tiles::copied_row(copied),
+            (_, true) => copied,
+            _ => 0,
+        };
         let scratch = self.copy_len() + self.most_pixels() * (panels * self.panel + copied) + LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let parts = panel_splits * tile_splits * self.shape.groups;
@@ -258,13 +281,14 @@ impl Tiles {
             assert!(db.len() >= shape.filters, "db: {} values of {}", db.len(), shape.filters);
         }
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
+        let splits = self.splits(n, threads);
         let sum = |part: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
-            let part = self.part(part, threads, bias);
+            let part = self.part(part, splits, bias);
             dispatch(cpu.isa(), SegmentSum { plan: self, part, segment, x, dy, scratch, out });
         };
         let finish = |part: usize, sums: &[f32]| {
             // SAFETY: the parts are disjoint.
-            unsafe { self.finish(&self.part(part, threads, bias), sums, dw, db) }
+            unsafe { self.finish(&self.part(part, splits, bias), sums, dw, db) }
         };
         self.reduction(n, threads, bias).run(cpu, workspace, &sum, &finish);
     }
@@ -373,38 +397,46 @@ impl SegmentSum<'_> {
         let (group, panels) = (self.part.group, self.part.panels.clone());
         let Segment { images, rows } = block;
         let (pixels, a_picture) = (images.len() * rows.len() * width, rows.len() * width);
+        let (first_filter, end_filter) = (panels.start * plan.panel, panels.end * plan.panel);
+        let lanes = end_filter.min(plan.shape.group_filters()) - first_filter;
         for (i, image) in images.clone().enumerate() {
             let pixel = (image * height + rows.start) * width;
-            for (p, panel) in panels.clone().enumerate() {
-                let [lanes, padded] = plan.lanes(panel);
-                let filters = group * plan.shape.group_filters() + panel * plan.panel;
-                // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
-                unsafe {
-                    let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filters);
-                    let to = packed.add(p * pixels * plan.panel + i * a_picture * padded);
-                    pack(s, dy, self.dy.stride, a_picture, lanes, to);
-                }
+            let filter = group * plan.shape.group_filters() + first_filter;
+            // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
+            unsafe {
+                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filter);
+                pack(s, dy, self.dy.stride, i * a_picture..(i + 1) * a_picture, lanes, [plan.panel, pixels], packed);
             }
         }
         let channel = group * plan.shape.group_channels();
-        let mut tile_copy = packed.wrapping_add(pixels * panels.len() * plan.panel);
+        let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
         let ones = Walk { x: &1.0, first: 0, counts: [1, 1, pixels], x_steps: [0; 3], dy_steps: [0, 0, 1] };
         let mut walks = [(ones, 1); MOST_TILES + 1];
-        for (place, tile) in walks.iter_mut().zip(self.part.tiles.clone()) {
-            if tile < plan.tiles() {
-                let rows = plan.tile_rows(tile);
-                let (tap, count) = (tile % plan.phase.taps.len(), rows.len());
-                let mut walk = match &plan.padded {
-                    Some(p) => self.walk_copy(p, block, tap, rows.start, copy),
-                    None => self.walk(block, tap, channel + rows.start),
-                };
-                if plan.copies_tiles() {
+        let tiles = self.part.tiles.start..self.part.tiles.end.min(plan.tiles());
+        let mut whole = None;
+        if plan.copies() && !tiles.is_empty() {
+            let channels = plan.tile_rows(tiles.start).start..plan.tile_rows(tiles.end - 1).end;
+            let walk = self.walk(block, 0, channel + channels.start);
+            // SAFETY: the walk stays inside x; the scratch holds the task's channels of a block.
+            let walk = unsafe { walk.copied(s, channels.len(), Tiles::copied_row(channels.len()), copied) };
+            whole = Some((walk, channels.start));
+        }
+        for (place, tile) in walks.iter_mut().zip(tiles) {
+            let rows = plan.tile_rows(tile);
+            let (tap, count) = (tile % plan.phase.taps.len(), rows.len());
+            let walk = match (&plan.padded, whole) {
+                (Some(p), _) => self.walk_copy(p, block, tap, rows.start, copy),
+                (None, Some((walk, first))) => Walk { x: walk.x.wrapping_add(rows.start - first), ..walk },
+                (None, None) if plan.copies_tiles() => {
+                    let walk = self.walk(block, tap, channel + rows.start);
                     // SAFETY: the walk stays inside x; the scratch holds the tiles' channels of a block.
-                    walk = unsafe { walk.copied(s, count, tile_copy) };
-                    tile_copy = tile_copy.wrapping_add(pixels * count);
+                    let walk = unsafe { walk.copied(s, count, count, copied) };
+                    copied = copied.wrapping_add(pixels * count);
+                    walk
                 }
-                *place = (walk, count);
-            }
+                (None, None) => self.walk(block, tap, channel + rows.start),
+            };
+            *place = (walk, count);
         }
         for (p, panel) in panels.clone().enumerate() {
             let padded = plan.lanes(panel)[1];

@@ -16,28 +16,35 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// The same walk over a copy in which `channels` values of each pixel lie side by side.
+    /// The same walk over a copy in which `channels` values of each pixel lie side by side, pixels `row` apart.
     ///
     /// # Safety
     /// The walk stays inside x; `copy` has room for its pixels and a vector more.
     #[inline(always)]
-    pub unsafe fn copied<S: Simd>(self, s: S, channels: usize, copy: *mut f32) -> Walk {
+    pub unsafe fn copied<S: Simd>(self, s: S, channels: usize, row: usize, copy: *mut f32) -> Walk {
         let [images, rows, columns] = self.counts;
         let mut to = copy;
         for i in 0..images {
             for j in 0..rows {
                 let mut x = self.x.wrapping_add(i * self.x_steps[0] + j * self.x_steps[1]);
                 for _ in 0..columns {
+                    let mut c = 0;
                     // SAFETY: as the caller vouches. What a store writes too much, the next one replaces.
                     unsafe {
-                        s.store(to, s.load_n(x, channels));
-                        to = to.add(channels);
+                        while c + LANES <= channels {
+                            s.store(to.add(c), s.load(x.add(c)));
+                            c += LANES;
+                        }
+                        if c < channels {
+                            s.store(to.add(c), s.load_n(x.add(c), channels - c));
+                        }
+                        to = to.add(row);
                     }
                     x = x.wrapping_add(self.x_steps[2]);
                 }
             }
         }
-        Walk { x: copy, x_steps: [rows * columns * channels, columns * channels, channels], ..self }
+        Walk { x: copy, x_steps: [rows * columns * row, columns * row, row], ..self }
     }
 }
 
@@ -49,21 +56,38 @@ pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) ->
     range.start.max(first)..range.end.min(end)
 }
 
-/// Copies `lanes` channels of `count` pixels side by side, padded with zeros to whole vectors.
+/// Copies `lanes` channels of pixels, the first of which is at `dy`, to the places `pixels` of panels of channels, which are
+/// padded with zeros to whole vectors: `[panel][place][lanes of the panel]`, for `[lanes of a whole panel, places]`.
 ///
 /// # Safety
 /// The pixels exist and `packed` has room for them.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd>(s: S, dy: *const f32, stride: usize, count: usize, lanes: usize, packed: *mut f32) {
+pub(super) unsafe fn pack<S: Simd>(
+    s: S,
+    dy: *const f32,
+    stride: usize,
+    pixels: Range<usize>,
+    lanes: usize,
+    [panel, places]: [usize; 2],
+    packed: *mut f32,
+) {
     let padded = lanes.next_multiple_of(LANES);
     // SAFETY: handed on from the caller.
     unsafe {
-        for pixel in 0..count {
-            let (from, to) = (dy.add(pixel * stride), packed.add(pixel * padded));
-            for lane in (0..padded).step_by(LANES) {
-                let left = lanes - lane;
-                let v = if left >= LANES { s.load(from.add(lane)) } else { s.load_n(from.add(lane), left) };
-                s.store(to.add(lane), v);
+        for (i, place) in pixels.enumerate() {
+            let from = dy.add(i * stride);
+            for first in (0..padded).step_by(panel) {
+                let row = panel.min(padded - first);
+                let to = packed.add(first * places + place * row);
+                for lane in (0..row).step_by(LANES) {
+                    let left = lanes - first - lane;
+                    let v = if left >= LANES {
+                        s.load(from.add(first + lane))
+                    } else {
+                        s.load_n(from.add(first + lane), left)
+                    };
+                    s.store(to.add(lane), v);
+                }
             }
         }
     }
