@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::simd::{Kernel, LANES, Simd};
 
+/// How many pixels ahead a copy asks for: parts of pixels are runs too short to be foreseen.
+const AHEAD: usize = 8;
+
 /// Pixels of a sum, as three nested loops with fixed steps in `x` and, from pixel `first` on, in the packed `dy`.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
@@ -28,6 +31,12 @@ impl Walk {
             for j in 0..rows {
                 let mut x = self.x.wrapping_add(i * self.x_steps[0] + j * self.x_steps[1]);
                 for _ in 0..columns {
+                    if channels > LANES {
+                        let ahead = x.wrapping_add(AHEAD * self.x_steps[2]);
+                        for c in (0..channels).step_by(LANES) {
+                            s.prefetch(ahead.wrapping_add(c));
+                        }
+                    }
                     let mut c = 0;
                     // SAFETY: as the caller vouches. What a store writes too much, the next one replaces.
                     unsafe {
@@ -76,6 +85,9 @@ pub(super) unsafe fn pack<S: Simd>(
     unsafe {
         for (i, place) in pixels.enumerate() {
             let from = dy.add(i * stride);
+            for lane in (0..padded).step_by(LANES) {
+                s.prefetch(from.wrapping_add(AHEAD * stride + lane));
+            }
             for first in (0..padded).step_by(panel) {
                 let row = panel.min(padded - first);
                 let to = packed.add(first * places + place * row);
