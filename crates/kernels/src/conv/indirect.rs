@@ -367,7 +367,7 @@ impl Block<'_> {
                 at.advance(phase);
             }
             // Pointwise with few panels, memory is the limit, and each pixel a stream too short to be foreseen.
-            let ask_ahead = phase.taps.len() == 1 && self.panels.len() <= 2;
+            let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
                 for i in 0..tiles {
                     if ask_ahead && p == self.panels.start {
