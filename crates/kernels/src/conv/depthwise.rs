@@ -9,7 +9,7 @@ use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, streams};
 
 /// Pixels of a tile.
 const PIXELS: usize = 4;
@@ -71,6 +71,7 @@ impl Depthwise {
         }
         assert!(epilogue.bias.is_none_or(|b| b.len() >= self.channels), "bias: less than {} values", self.channels);
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let stream = self.channels.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
         let (target_stride, target) = (target.stride, Shares::new(target.data));
         let mut weights = packed;
         for phase in &self.phases {
@@ -91,6 +92,7 @@ impl Depthwise {
                         epilogue,
                         target: target.pointer(),
                         target_stride,
+                        stream,
                     },
                 );
             });
@@ -110,6 +112,7 @@ struct Band<'a> {
     epilogue: &'a Epilogue<'a>,
     target: *mut f32,
     target_stride: usize,
+    stream: bool,
 }
 
 /// Some taps of some neighbouring pixels, all channels. Null pointers mean: none.
@@ -122,6 +125,8 @@ struct Strip {
     targets: [*mut f32; PIXELS],
     first: bool,
     last: bool,
+    /// Whether complete sums are streamed: see [`streams`].
+    stream: bool,
     bias: *const f32,
     residual: [*const f32; PIXELS],
     activation: Activation,
@@ -138,6 +143,9 @@ impl Kernel for Band<'_> {
                 2 if self.phase.three_columns() => self.row::<S, 2>(s, row),
                 _ => self.row::<S, 0>(s, row),
             }
+        }
+        if self.stream {
+            s.fence();
         }
     }
 }
@@ -182,6 +190,7 @@ impl Band<'_> {
             targets: [std::ptr::null_mut(); PIXELS],
             first: true,
             last: false,
+            stream: self.stream,
             bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
             residual: [std::ptr::null(); PIXELS],
             activation: self.epilogue.activation,
@@ -315,7 +324,13 @@ impl Strip {
                         y = self.activation.apply(s, y);
                     }
                     let out = self.targets[p].add(at);
-                    if lanes == LANES { s.store(out, y) } else { s.store_n(out, y, lanes) }
+                    if lanes < LANES {
+                        s.store_n(out, y, lanes);
+                    } else if self.stream && self.last {
+                        s.stream(out, y);
+                    } else {
+                        s.store(out, y);
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ use super::phase::{Cursor, Phase};
 use super::tile::{self, MOST_PIXELS, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
 
 /// Addresses in a task's table: 16 KB of its stack.
@@ -194,6 +194,7 @@ impl Indirect {
             activation: epilogue.activation,
             target: target.data.as_mut_ptr(),
             target_stride: target.stride,
+            stream: self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride),
             pixels: 0..target_size,
             panels: 0..self.panels(),
         };
@@ -277,6 +278,7 @@ struct Block<'a> {
     activation: Activation,
     target: *mut f32,
     target_stride: usize,
+    stream: bool,
     pixels: Range<usize>,
     panels: Range<usize>,
 }
@@ -366,7 +368,7 @@ impl Block<'_> {
                 }
                 at.advance(phase);
             }
-            // Pointwise with few panels, memory is the limit, and each pixel a stream too short to be foreseen.
+            // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
                 for i in 0..tiles {
@@ -382,12 +384,19 @@ impl Block<'_> {
                     let mr = mr.min(self.pixels.len() - i * mr);
                     let rows = rows.as_ptr().wrapping_add(i * addresses.len() * MOST_PIXELS).cast();
                     let targets = targets.as_ptr().wrapping_add(i * MOST_PIXELS).cast();
-                    let tile =
-                        Tile { first: pass == 0, last: pass + 1 == passes, ..self.tile(p, rows, targets, first_tap) };
+                    let tile = Tile {
+                        first: pass == 0,
+                        last: pass + 1 == passes,
+                        stream: self.stream && passes == 1,
+                        ..self.tile(p, rows, targets, first_tap)
+                    };
                     // SAFETY: the tables were filled for `mr` pixels just now.
                     unsafe { self.product(s, p, mr, Tile { positions: taps.len(), step, depth: plan.depth, ..tile }) }
                 }
             }
+        }
+        if self.stream {
+            s.fence();
         }
     }
 
@@ -411,6 +420,7 @@ impl Block<'_> {
             lanes: LANES - (lanes - (plan.width - start).min(lanes)),
             target: self.target.wrapping_add(start),
             target_stride: self.target_stride,
+            stream: false,
             bias: self.bias.map_or(std::ptr::null(), |b| b[start..].as_ptr()),
             residual: self.residual.map_or(std::ptr::null(), |r| r.data[start..].as_ptr()),
             residual_stride: self.residual.map_or(0, |r| r.stride),

@@ -200,6 +200,7 @@ impl Band<'_> {
                     lanes: LANES - (lanes - (plan.width() - start).min(lanes)),
                     target: copies.wrapping_add(start),
                     target_stride: 1,
+                    stream: false,
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
                     residual_stride: 0,

@@ -401,3 +401,26 @@ proptest! {
         }
     }
 }
+
+/// Outputs of 16 MB go past the caches, where their vectors begin on cache lines: one value further they do not.
+#[test]
+fn large_outputs_that_are_streamed_have_the_same_bits() {
+    for (channels, filters, groups) in [(4, 64, 1), (64, 64, 64)] {
+        let shape = shape([260, 256], channels, filters, 3, 1, 1, groups);
+        let (x, w) = (numbers(1, channels * 260 * 256), numbers(2, shape.weights()));
+        for cpu in cpus(2) {
+            let forward = Forward::new(&shape, cpu.isa(), true);
+            let mut workspace = vec![0.0; forward.plain_workspace_len(1, 2)];
+            let len = filters * 260 * 256;
+            let mut memory = vec![f32::NAN; len + 32];
+            let first = memory.as_ptr().align_offset(64);
+            let mut run = |first: usize| {
+                let y = PixelsMut { data: &mut memory[first..][..len], stride: filters };
+                let x = Pixels { data: &x, stride: channels };
+                forward.run_plain(&cpu, 1, x, &w, &Epilogue::default(), y, &mut workspace);
+                memory[first..][..len].to_vec()
+            };
+            assert!(run(first) == run(first + 1), "{} with {groups} groups", cpu.isa());
+        }
+    }
+}

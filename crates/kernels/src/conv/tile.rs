@@ -51,6 +51,8 @@ pub(super) struct Tile {
     pub lanes: usize,
     pub target: *mut f32,
     pub target_stride: usize,
+    /// Whether whole vectors are streamed: see [`crate::simd::streams`].
+    pub stream: bool,
     /// As many as channels, or null.
     pub bias: *const f32,
     /// As the target, or null.
@@ -207,7 +209,8 @@ unsafe fn finish<S: Simd, const MR: usize>(
             }
         }
         for m in 0..MR {
-            store_part(s, tile.target.add(targets[m] * tile.target_stride + v * LANES), sums[m], lanes);
+            let p = tile.target.add(targets[m] * tile.target_stride + v * LANES);
+            if tile.stream && lanes == LANES { s.stream(p, sums[m]) } else { store_part(s, p, sums[m], lanes) }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Cpu;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part, streams};
 
 /// What an elementwise kernel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +137,8 @@ struct Run<const N: usize, F> {
     inputs: [*const f32; N],
     output: *mut f32,
     len: usize,
+    /// Whether whole vectors are streamed: see [`streams`].
+    stream: bool,
 }
 
 impl<const N: usize, F: Lanewise<N>> Run<N, F> {
@@ -151,8 +153,12 @@ impl<const N: usize, F: Lanewise<N>> Run<N, F> {
                 // SAFETY: n elements are left at i.
                 *x = unsafe { load_part(s, input.add(i), n) };
             }
-            // SAFETY: as above.
-            unsafe { store_part(s, self.output.add(i), self.f.apply(s, x), n) };
+            let y = self.f.apply(s, x);
+            // SAFETY: as above; what is streamed begins on a cache line.
+            unsafe {
+                let output = self.output.add(i);
+                if self.stream && n == LANES { s.stream(output, y) } else { store_part(s, output, y, n) }
+            }
         }
     }
 }
@@ -164,6 +170,7 @@ struct Rows<const N: usize, F> {
     output: *mut f32,
     output_strides: [usize; 2],
     rows: std::ops::Range<usize>,
+    stream: bool,
 }
 
 impl<const N: usize, F: Lanewise<N>> Kernel for Rows<N, F> {
@@ -179,8 +186,11 @@ impl<const N: usize, F: Lanewise<N>> Kernel for Rows<N, F> {
                     *input = operand.data.add(at[0] * operand.strides[0] + at[1] * operand.strides[1]);
                 }
                 let output = self.output.add(at[0] * self.output_strides[0] + at[1] * self.output_strides[1]);
-                Run { f: self.f, inputs, output, len: self.extent.channels }.run(s);
+                Run { f: self.f, inputs, output, len: self.extent.channels, stream: self.stream }.run(s);
             }
+        }
+        if self.stream {
+            s.fence();
         }
     }
 }
@@ -192,6 +202,9 @@ impl<const N: usize, F: Lanewise<N>> Kernel for Flat<N, F> {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: as `map` has checked.
         unsafe { self.0.run(s) }
+        if self.0.stream {
+            s.fence();
+        }
     }
 }
 
@@ -214,6 +227,10 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
         None => Operand { data: shares.pointer(), strides: output_strides },
     });
     let dense = Steps::Dense.strides(extent);
+    // An output that is also an input is in the caches already.
+    let apart = inputs.iter().all(|input| input.data != shares.pointer().cast_const());
+    let stream = apart && streams(shares.pointer(), extent.samples * extent.pixels, extent.channels);
+    let stream = stream && output_strides.iter().all(|stride| stride.is_multiple_of(LANES));
     // Raw pointers are not `Sync`; as addresses inside a wrapper they can be handed to the tasks.
     let operands = Addresses(inputs);
     if output_strides == dense && inputs.iter().all(|x| x.strides == dense) {
@@ -222,7 +239,8 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
             // SAFETY: the range lies in all operands; tasks write parts of their own.
             let run = unsafe {
                 let output = shares.pointer().add(range.start);
-                Run { f, inputs: inputs.map(|x| x.data.add(range.start)), output, len: range.len() }
+                let stream = stream && range.start.is_multiple_of(LANES);
+                Run { f, inputs: inputs.map(|x| x.data.add(range.start)), output, len: range.len(), stream }
             };
             dispatch(cpu.isa(), Flat(run));
         });
@@ -230,7 +248,7 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
     }
     cpu.pool().run_ranges(extent.samples * extent.pixels, extent.channels, &|rows| {
         let (inputs, output) = (operands.get(), shares.pointer());
-        dispatch(cpu.isa(), Rows { f, extent, inputs, output, output_strides, rows });
+        dispatch(cpu.isa(), Rows { f, extent, inputs, output, output_strides, rows, stream });
     });
 }
 

@@ -45,6 +45,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writes of 16 `f32`; no alignment is needed.
     unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Stores 16 lanes past the caches: for what is too large to stay in them. [`Simd::fence`] has to follow the last one.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of 16 `f32` and aligned to 64 bytes.
+    unsafe fn stream(self, p: *mut f32, v: Self::V) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.store(p, v) }
+    }
+    /// Makes what was streamed visible to other threads before anything later is.
+    fn fence(self) {}
     /// Loads the first `n <= 16` lanes and sets the others to zero.
     ///
     /// # Safety
@@ -165,6 +175,15 @@ pub(crate) unsafe fn load_part<S: Simd>(s: S, p: *const f32, n: usize) -> S::V {
 pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
     // SAFETY: as the caller vouches.
     unsafe { if n == LANES { s.store(p, v) } else { s.store_n(p, v, n) } }
+}
+
+/// Bytes from which on an output is streamed: it would not stay in the caches until it is read.
+const STREAMED: usize = 16 << 20;
+
+/// Whether an output of `pixels` pixels, `stride` values apart, is streamed vector by vector: it is large, and all its
+/// vectors of 16 channels begin on a cache line.
+pub(crate) fn streams(out: *const f32, pixels: usize, stride: usize) -> bool {
+    pixels * stride * size_of::<f32>() >= STREAMED && stride.is_multiple_of(LANES) && (out as usize).is_multiple_of(64)
 }
 
 /// A computation that is generic over the instruction set. Operations of [`Simd`] belong into `inline(always)` functions

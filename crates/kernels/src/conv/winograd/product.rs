@@ -426,6 +426,7 @@ impl Kernel for Sums<'_> {
                     lanes: LANES - (lanes - (filters - start).min(lanes)),
                     target: self.pass.sums.wrapping_add(sums),
                     target_stride: sum_row,
+                    stream: false,
                     bias: std::ptr::null(),
                     residual: std::ptr::null(),
                     residual_stride: 0,
