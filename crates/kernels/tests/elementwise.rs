@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use ocelli_kernels::elementwise::*;
+use ocelli_kernels::{Cpu, Isa};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 8] = [
@@ -138,4 +139,21 @@ fn activations_have_their_textbook_values() {
     near(Activation::LeakyRelu(0.5).reference(-3.0), -1.5);
     near(Activation::Relu6.reference(7.0), 6.0);
     near(Activation::Relu6.reference_backward(6.0, 1.0), 0.0);
+}
+
+/// Outputs of 16 MB go past the caches, where they begin on a cache line: one value further they do not.
+#[test]
+fn large_outputs_have_the_same_bits_wherever_they_begin() {
+    let extent = Extent { samples: 1, pixels: 70_000, channels: 64 };
+    let x: Vec<f32> = (0..70_000 * 64).map(|i| (i % 1009) as f32 - 504.0).collect();
+    let mut memory = vec![f32::NAN; x.len() + 32];
+    let first = memory.as_ptr().align_offset(64);
+    for isa in Isa::available() {
+        let cpu = Cpu::with_isa(2, isa).unwrap();
+        for first in [first, first + 1] {
+            let y = &mut memory[first..][..x.len()];
+            activate(&cpu, Activation::Relu, extent, Some(View::dense(&x)), ViewMut::dense(y));
+            assert!(y.iter().zip(&x).all(|(y, x)| *y == x.max(0.0)), "{isa}");
+        }
+    }
 }

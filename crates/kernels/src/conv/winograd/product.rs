@@ -276,21 +276,25 @@ impl Pack<'_> {
         let lanes = panel.min(self.piece.filters.len().next_multiple_of(LANES) - self.panel * panel);
         let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
         let (group, panel) = (self.piece.groups.start + self.group, self.piece.filters.start + self.panel * panel);
+        // Of a last vector's kernels those that exist; the others stay zero.
+        let mut some = [0.0; LANES * 25];
         for d in self.depth.clone() {
             for lane in (0..lanes).step_by(LANES) {
                 let first = panel + lane;
-                let mut g = [[0.0; LANES]; 25];
-                for l in 0..LANES.min(plan.width.saturating_sub(first)) {
-                    let from = group * plan.weights.group + d * plan.weights.depth + (first + l) * plan.weights.width;
-                    let from = &self.weights[from..][..taps];
-                    for t in 0..taps {
-                        g[t][l] = from[if plan.turned { taps - 1 - t } else { t }];
+                let from = group * plan.weights.group + d * plan.weights.depth + first * plan.weights.width;
+                let valid = LANES.min(plan.width.saturating_sub(first));
+                let (mut g, mut stride) = (self.weights[from..].as_ptr(), plan.weights.width);
+                if valid < LANES {
+                    for l in 0..valid {
+                        some[l * taps..][..taps].copy_from_slice(&self.weights[from + l * stride..][..taps]);
                     }
+                    (g, stride) = (some.as_ptr(), taps);
                 }
-                // SAFETY: the packed weights hold all points; tasks write different panels and channels.
+                // SAFETY: the packed weights hold all points; tasks write different panels and channels; `pack_piece` checked
+                // that the weights hold all kernels.
                 unsafe {
                     let out = self.out.pointer().add(start + d * lanes + lane);
-                    transform::kernel::<S, R>(s, &g, out, plane);
+                    transform::kernel::<S, R>(s, g, stride, plan.turned, out, plane);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The transforms, each applied to the columns and then to the rows of a square, 16 channels at a time.
 
 use super::{POINTS, SIDE};
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 
 /// Bᵀ times a column of six.
 #[inline(always)]
@@ -176,17 +176,31 @@ pub(super) unsafe fn gradient<S: Simd, const R: usize>(
     }
 }
 
-/// Writes G g Gᵀ of 16 kernels: a vector a point, `plane` values apart; `g` holds the kernels' elements, 16 side by side.
+/// Writes G g Gᵀ of 16 kernels: a vector a point, `plane` values apart; the kernels lie `stride` values apart from `g` on, and
+/// are turned by half a turn where `turned`.
 ///
 /// # Safety
-/// `out` is valid for all points.
+/// `g` is valid for 16 kernels, `out` for all points.
 #[inline(always)]
-pub(super) unsafe fn kernel<S: Simd, const R: usize>(s: S, g: &[[f32; 16]; 25], out: *mut f32, plane: usize) {
+pub(super) unsafe fn kernel<S: Simd, const R: usize>(
+    s: S,
+    g: *const f32,
+    stride: usize,
+    turned: bool,
+    out: *mut f32,
+    plane: usize,
+) {
     let mut half = [[s.zero(); 5]; SIDE];
     for j in 0..R {
         let mut d = [s.zero(); 5];
         for i in 0..R {
-            d[i] = s.from_array(&g[i * R + j]);
+            let tap = if turned { R * R - 1 - (i * R + j) } else { i * R + j };
+            let mut lanes = [0.0; LANES];
+            for l in 0..LANES {
+                // SAFETY: as the caller vouches.
+                lanes[l] = unsafe { *g.add(l * stride + tap) };
+            }
+            d[i] = s.from_array(&lanes);
         }
         let column = kernel_1d::<S, R>(s, d);
         for i in 0..SIDE {
