@@ -7,6 +7,8 @@ use std::io::Cursor;
 
 fuzz_target!(|bytes: &[u8]| {
     let contents = list_tar(&mut Cursor::new(bytes), bytes.len() as u64);
+    let texts = contents.damage.iter().map(|damage| &damage.what).chain(&contents.notes);
+    texts.for_each(|text| assert!(!text.contains(char::is_control), "{text:?}"));
     let mut end = 0;
     for member in &contents.members {
         assert!(member.offset >= end, "{member:?}");

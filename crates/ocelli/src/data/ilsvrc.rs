@@ -83,7 +83,15 @@ pub(super) fn open(root: &Path, options: &OpenOptions) -> Result<Option<Dataset>
             paths.into_iter().find(|path| path.is_file() && is(&file_name(path)))
         })
     };
-    let Some(truth_path) = find(&|name| name.ends_with(TRUTH)) else { return Ok(None) };
+    let Some(truth_path) = find(&|name| name.ends_with(TRUTH)) else {
+        if root.join(VAL).is_file() {
+            let what = format!("{}: {VAL} without a file whose name ends in {TRUTH}", root.display());
+            return Err(Error::new(what).advice(
+                "Put ILSVRC2012_validation_ground_truth.txt of the development kit beside it: it has the pictures' classes.",
+            ));
+        }
+        return Ok(None);
+    };
     let Some(synset_path) = find(&|name| SYNSETS.contains(&name)) else {
         let what = format!("{}: {} without a list of synsets", root.display(), file_name(&truth_path));
         return Err(Error::new(what).advice(format!(

@@ -129,6 +129,13 @@ fn a_list_of_synsets_needs_its_numbers() {
 #[test]
 fn missing_parts_are_named() {
     let folder = as_it_comes();
+    fs::remove_file(folder.path().join("ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt")).unwrap();
+    let error = opened(folder.path()).unwrap_err();
+    assert!(
+        error.what().ends_with("ILSVRC2012_img_val.tar without a file whose name ends in validation_ground_truth.txt"),
+        "{error}"
+    );
+    let folder = as_it_comes();
     fs::remove_file(folder.path().join(VAL)).unwrap();
     assert!(opened(folder.path()).unwrap_err().what().ends_with("no pictures to validate with"));
     fs::remove_file(folder.path().join(TRAIN)).unwrap();

@@ -305,7 +305,7 @@ fn members(path: &Path, skip_bad: bool, notes: &mut Vec<String>) -> Result<Vec<M
         let error = format!("{}: damaged at byte {offset}: {what}", path.display());
         if !skip_bad {
             return Err(Error::new(format!("{error}; {whole} before it"))
-                .advice("Copy the archive again, or use what comes before the damage with --skip-bad."));
+                .advice("Copy the archive again; `ocelli train --skip-bad` uses what comes before the damage."));
         }
         notes.push(format!("{error}: the rest of it is left out, {whole} before it are used"));
         return Ok(contents.members);

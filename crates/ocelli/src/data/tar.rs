@@ -51,11 +51,14 @@ pub fn list_tar(source: &mut (impl Read + Seek), length: u64) -> Contents {
     let mut contents = Contents::default();
     let mut inner = Vec::new();
     walk(source, Part { start: 0, length, prefix: String::new() }, &mut contents, &mut inner);
+    // What lies before the damage is whole, inner archives too.
+    let damage = contents.damage.take();
     for part in inner {
-        if contents.damage.is_none() {
+        if contents.damage.is_none() && damage.as_ref().is_none_or(|damage| part.start < damage.offset) {
             walk(source, part, &mut contents, &mut Vec::new());
         }
     }
+    contents.damage = contents.damage.take().or(damage);
     contents.members.sort_by_key(|member| member.offset);
     contents
 }
@@ -114,6 +117,13 @@ fn walk(source: &mut (impl Read + Seek), part: Part, contents: &mut Contents, in
         contents.members.retain(|member| member.offset < offset);
         contents.damage = Some(Damage { offset, what });
     }
+    // The class of the last picture before the damage may have come behind it.
+    if contents.damage.is_some()
+        && !classes.is_empty()
+        && contents.members[first..].last().is_some_and(|member| member.class.is_none())
+    {
+        contents.members.pop();
+    }
     if links > 0 {
         contents.notes.push(format!("{} left out", counted(links, "link or special file")));
     }
@@ -137,16 +147,21 @@ enum Kind {
 
 /// Calls `each` with every file that matters, until the archive ends or something is wrong, with the place of its header.
 fn read(source: &mut (impl Read + Seek), part: &Part, each: &mut dyn FnMut(File)) -> Result<(), (u64, String)> {
-    let window = Window { source, start: part.start, length: part.length, position: 0 };
+    let mut window = Window { source, start: part.start, length: part.length, position: 0 };
+    let mut magic = [0; 2];
+    if window.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
+        return Err((0, "compressed with gzip: unpack it first".into()));
+    }
+    window.position = 0;
     let mut archive = Archive::new(window);
     let mut long_name: Option<String> = None;
     let mut next = 0u64;
-    let entries = archive.entries_with_seek().map_err(|error| (0, error.to_string()))?;
+    let entries = archive.entries_with_seek().map_err(|error| (0, told(&error)))?;
     for entry in entries.raw(true) {
         let bad = |what: String| (next, what);
-        let mut entry = entry.map_err(|error| bad(error.to_string()))?;
+        let mut entry = entry.map_err(|error| bad(told(&error)))?;
         let (offset, kind) = (entry.raw_file_position(), entry.header().entry_type());
-        let length = entry.header().entry_size().map_err(|error| bad(error.to_string()))?;
+        let length = entry.header().entry_size().map_err(|error| bad(told(&error)))?;
         let end = offset.checked_add(length).filter(|&end| end <= part.length).ok_or_else(|| {
             bad(format!("{length} bytes are announced, {} are there: cut off", part.length.saturating_sub(offset)))
         })?;
@@ -210,8 +225,13 @@ fn text(entry: &mut impl Read, length: u64, most: u64) -> Result<Vec<u8>, String
         return Err(format!("a name or class of {length} bytes; the limit is {most}"));
     }
     let mut bytes = Vec::with_capacity(length as usize);
-    entry.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    entry.read_to_end(&mut bytes).map_err(|error| told(&error))?;
     Ok(bytes)
+}
+
+/// An error on one line: it may hold bytes of the file.
+fn told(error: &std::io::Error) -> String {
+    clean(error.to_string().as_bytes())
 }
 
 /// A name as text on one line.

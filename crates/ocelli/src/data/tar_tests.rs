@@ -90,6 +90,30 @@ fn a_cut_archive_is_damaged_wherever_it_is_cut() {
 }
 
 #[test]
+fn archives_before_the_damage_are_listed_through() {
+    let inner = archive(&[("im1.png", b"1"), ("im2.png", b"2")]);
+    let whole = archive(&[("n01.tar", &inner), ("n02.tar", &inner), ("n03.tar", &inner)]);
+    let second = 512 + inner.len();
+    let contents = listed(&whole[..second + 512 + 900]);
+    assert_eq!(names(&contents), ["n01.tar/im1.png", "n01.tar/im2.png"]);
+    assert_eq!(contents.damage.unwrap().offset, second as u64, "the header of what is cut off");
+}
+
+#[test]
+fn a_last_picture_whose_class_is_lost_is_left_out() {
+    let whole = archive(&[("a.png", b"1"), ("a.cls", b"0"), ("b.png", b"2"), ("b.cls", b"1")]);
+    let contents = listed(&whole[..3 * 1024]);
+    assert_eq!(names(&contents), ["a.png"]);
+    assert!(contents.damage.is_some());
+}
+
+#[test]
+fn a_compressed_archive_is_named_as_one() {
+    let damage = listed(&[0x1f, 0x8b, 8, 0, 0, 0]).damage.unwrap();
+    assert_eq!(damage, Damage { offset: 0, what: "compressed with gzip: unpack it first".into() });
+}
+
+#[test]
 fn a_changed_header_is_damage_with_its_place() {
     let mut bytes = archive(&[("a.png", b"1"), ("b.png", b"2")]);
     bytes[1024 + 3] ^= 1;
@@ -124,6 +148,10 @@ fn sizes_beyond_the_file_and_endless_names_take_no_memory() {
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
     assert_eq!(names(&listed(&archive(&[("a\u{1b}[31m\n.png", b"")]))), ["a\u{fffd}[31m\u{fffd}.png"]);
+    let mut bytes = archive(&[("a.png", b"1")]);
+    bytes[148..156].copy_from_slice(b"\x1b[31mAB\n");
+    let what = listed(&bytes).damage.unwrap().what;
+    assert!(!what.contains(char::is_control), "{what:?}");
 }
 
 /// Makes the checksum of every header right, so that changes get past it.
