@@ -31,10 +31,38 @@ pub(super) unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
 // SAFETY (of every unsafe block below): a token exists only inside `with_avx512` or `with_avx2`, so the processor has
 // the instructions; memory is touched only in the methods that are themselves unsafe and state what they need.
 
+/// What both sets do by the same instructions.
+macro_rules! shared {
+    () => {
+        type H = __m256;
+
+        #[inline(always)]
+        fn splat_half(self, x: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load_half(self, p: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        fn fma_half(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        fn prefetch(self, p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
+        fn fence(self) {
+            unsafe { _mm_sfence() }
+        }
+    };
+}
+
 impl Simd for Avx512 {
     type V = __m512;
-    type H = __m256;
     const WIDE: bool = true;
+    shared!();
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
@@ -58,10 +86,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_stream_ps(p, v) }
     }
     #[inline(always)]
-    fn fence(self) {
-        unsafe { _mm_sfence() }
-    }
-    #[inline(always)]
     unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
         unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, p) }
     }
@@ -81,28 +105,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_cvtepi32_storeu_epi8(p.cast(), ((1u32 << n) - 1) as u16, _mm512_cvtps_epi32(v)) }
     }
     #[inline(always)]
-    fn splat_half(self, x: f32) -> __m256 {
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load_half(self, p: *const f32) -> __m256 {
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    fn fma_half(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
     fn first_half(self, v: __m512) -> __m256 {
         unsafe { _mm512_castps512_ps256(v) }
     }
     #[inline(always)]
     fn widen(self, h: __m256) -> __m512 {
         unsafe { _mm512_zextps256_ps512(h) }
-    }
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -204,8 +212,8 @@ fn each(a: Pair, b: Pair, f: impl Fn(__m256, __m256) -> __m256) -> Pair {
 
 impl Simd for Avx2 {
     type V = Pair;
-    type H = __m256;
     const WIDE: bool = false;
+    shared!();
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
@@ -233,10 +241,6 @@ impl Simd for Avx2 {
             _mm256_stream_ps(p, v[0]);
             _mm256_stream_ps(p.add(8), v[1]);
         }
-    }
-    #[inline(always)]
-    fn fence(self) {
-        unsafe { _mm_sfence() }
     }
     #[inline(always)]
     unsafe fn load_n(self, p: *const f32, n: usize) -> Pair {
@@ -282,28 +286,12 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn splat_half(self, x: f32) -> __m256 {
-        unsafe { _mm256_set1_ps(x) }
-    }
-    #[inline(always)]
-    unsafe fn load_half(self, p: *const f32) -> __m256 {
-        unsafe { _mm256_loadu_ps(p) }
-    }
-    #[inline(always)]
-    fn fma_half(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-        unsafe { _mm256_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
     fn first_half(self, v: Pair) -> __m256 {
         v[0]
     }
     #[inline(always)]
     fn widen(self, h: __m256) -> Pair {
         unsafe { [h, _mm256_setzero_ps()] }
-    }
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: Pair, b: Pair) -> Pair {

@@ -7,6 +7,8 @@
 //! times the weights, 38 MB for 512 to 512 channels, and writing them to memory and reading them takes longer than making
 //! them (512 to 512 at 7x7, one picture, on a Zen 3: 10.6 ms).
 
+mod pack;
+
 use std::ops::Range;
 
 use super::super::indirect::WeightSteps;
@@ -16,6 +18,7 @@ use super::{POINTS, SIDE, grid, outputs, transform};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
 use crate::{Cpu, Isa};
+use pack::Pack;
 
 /// Values of a block, transformed sources and sums together, unless that is less than [`FEWEST`] tiles: 4 MB stay in the
 /// caches (64 channels at 224x224: 200 GFLOP/s, against 91 with 24 MB).
@@ -244,60 +247,6 @@ impl Product {
             let tiles = task * FEW..count.min((task + 1) * FEW);
             dispatch(cpu.isa(), Targets { pass, piece, tiles });
         });
-    }
-}
-
-/// Transforms the weights of a panel for some source channels.
-struct Pack<'a> {
-    plan: &'a Product,
-    weights: &'a [f32],
-    piece: &'a Piece,
-    out: &'a Shares<f32>,
-    /// Group and panel in the piece.
-    group: usize,
-    panel: usize,
-    depth: Range<usize>,
-}
-
-impl Kernel for Pack<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if self.plan.kernel == 3 { self.pack::<S, 3>(s) } else { self.pack::<S, 5>(s) }
-    }
-}
-
-impl Pack<'_> {
-    #[inline(always)]
-    fn pack<S: Simd, const R: usize>(&self, s: S) {
-        let plan = self.plan;
-        let (taps, panel, plane) = (R * R, plan.panel(), plan.plane(self.piece.filters.len()));
-        let lanes = panel.min(self.piece.filters.len().next_multiple_of(LANES) - self.panel * panel);
-        let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
-        let (group, panel) = (self.piece.groups.start + self.group, self.piece.filters.start + self.panel * panel);
-        // Of a last vector's kernels those that exist; the others stay zero.
-        let mut some = [0.0; LANES * 25];
-        for d in self.depth.clone() {
-            for lane in (0..lanes).step_by(LANES) {
-                let first = panel + lane;
-                let from = group * plan.weights.group + d * plan.weights.depth + first * plan.weights.width;
-                let valid = LANES.min(plan.width.saturating_sub(first));
-                let (mut g, mut stride) = (self.weights[from..].as_ptr(), plan.weights.width);
-                if valid < LANES {
-                    for l in 0..valid {
-                        some[l * taps..][..taps].copy_from_slice(&self.weights[from + l * stride..][..taps]);
-                    }
-                    (g, stride) = (some.as_ptr(), taps);
-                }
-                // SAFETY: the packed weights hold all points; tasks write different panels and channels; `pack_piece` checked
-                // that the weights hold all kernels.
-                unsafe {
-                    let out = self.out.pointer().add(start + d * lanes + lane);
-                    transform::kernel::<S, R>(s, g, stride, plan.turned, out, plane);
-                }
-            }
-        }
     }
 }
 

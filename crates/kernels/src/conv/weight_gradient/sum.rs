@@ -1,0 +1,177 @@
+//! What a task of the weight gradient does with a segment: it copies, block by block, and adds to its tiles.
+
+use super::super::Pixels;
+use super::super::padded::Padded;
+use super::super::weight_tile::{Walk, met, pack, sum};
+use super::{MOST_TILES, Part, Tiles};
+use crate::segments::Segment;
+use crate::simd::{Kernel, LANES, Simd};
+
+/// The sums of one part over one segment.
+pub(super) struct SegmentSum<'a> {
+    pub plan: &'a Tiles,
+    pub part: Part,
+    pub segment: &'a Segment,
+    pub x: Pixels<'a>,
+    pub dy: Pixels<'a>,
+    pub scratch: &'a mut [f32],
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for SegmentSum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `Tiles::run` checked that x and dy hold all pixels and channels of the shape; scratch and out have
+        // the lengths that `Tiles::reduction` asked for.
+        unsafe { self.sum(s) }
+    }
+}
+
+impl SegmentSum<'_> {
+    #[inline(always)]
+    unsafe fn sum<S: Simd>(mut self, s: S) {
+        let plan = self.plan;
+        let Segment { images, rows } = self.segment;
+        let (scratch, out) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.out));
+        let (copy, scratch) = scratch.split_at_mut(plan.copy_len());
+        let copy = copy.as_mut_ptr();
+        if let Some(padded) = &plan.padded {
+            let len = plan.copied_picture(rows);
+            for (i, image) in images.clone().enumerate() {
+                // SAFETY: the picture exists; the scratch holds the bands of a segment.
+                unsafe { padded.copy(s, &self.x, image, padded.seen(rows), copy.add(i * len)) };
+            }
+        }
+        let mut first = true;
+        for block in plan.blocks(self.segment) {
+            // SAFETY: as the caller vouches.
+            unsafe { self.sum_block(s, &block, copy, scratch.as_mut_ptr(), out, first) };
+            first = false;
+        }
+    }
+
+    /// Adds a block's pixels to the sums, or begins them.
+    #[inline(always)]
+    unsafe fn sum_block<S: Simd>(
+        &self,
+        s: S,
+        block: &Segment,
+        copy: *const f32,
+        packed: *mut f32,
+        out: &mut [f32],
+        first: bool,
+    ) {
+        let plan = self.plan;
+        let [height, width] = plan.output;
+        let (group, panels) = (self.part.group, self.part.panels.clone());
+        let Segment { images, rows } = block;
+        let (pixels, a_picture) = (images.len() * rows.len() * width, rows.len() * width);
+        let (first_filter, end_filter) = (panels.start * plan.panel, panels.end * plan.panel);
+        let lanes = end_filter.min(plan.shape.group_filters()) - first_filter;
+        for (i, image) in images.clone().enumerate() {
+            let pixel = (image * height + rows.start) * width;
+            let filter = group * plan.shape.group_filters() + first_filter;
+            // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
+            unsafe {
+                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filter);
+                pack(s, dy, self.dy.stride, i * a_picture..(i + 1) * a_picture, lanes, [plan.panel, pixels], packed);
+            }
+        }
+        let channel = group * plan.shape.group_channels();
+        let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
+        let ones = Walk { x: &1.0, first: 0, counts: [1, 1, pixels], x_steps: [0; 3], dy_steps: [0, 0, 1] };
+        let mut walks = [(ones, 1); MOST_TILES + 1];
+        let tiles = self.part.tiles.start..self.part.tiles.end.min(plan.tiles());
+        let mut whole = None;
+        if plan.copies() && !tiles.is_empty() {
+            let channels = plan.tile_rows(tiles.start).start..plan.tile_rows(tiles.end - 1).end;
+            let walk = self.walk(block, 0, channel + channels.start);
+            // SAFETY: the walk stays inside x; the scratch holds the task's channels of a block.
+            let walk = unsafe { walk.copied(s, channels.len(), Tiles::copied_row(channels.len()), copied) };
+            whole = Some((walk, channels.start));
+        }
+        for (place, tile) in walks.iter_mut().zip(tiles) {
+            let rows = plan.tile_rows(tile);
+            let (tap, count) = (tile % plan.phase.taps.len(), rows.len());
+            let walk = match (&plan.padded, whole) {
+                (Some(p), _) => self.walk_copy(p, block, tap, rows.start, copy),
+                (None, Some((walk, first))) => Walk { x: walk.x.wrapping_add(rows.start - first), ..walk },
+                (None, None) if plan.copies_tiles() => {
+                    let walk = self.walk(block, tap, channel + rows.start);
+                    // SAFETY: the walk stays inside x; the scratch holds the tiles' channels of a block.
+                    let walk = unsafe { walk.copied(s, count, count, copied) };
+                    copied = copied.wrapping_add(pixels * count);
+                    walk
+                }
+                (None, None) => self.walk(block, tap, channel + rows.start),
+            };
+            *place = (walk, count);
+        }
+        for (p, panel) in panels.clone().enumerate() {
+            let padded = plan.lanes(panel)[1];
+            let dy = packed.wrapping_add(p * pixels * plan.panel);
+            for (t, (walk, rows)) in walks[..self.part.tiles.len()].iter().enumerate() {
+                let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
+                // SAFETY: the walk stays inside x and the packed pixels.
+                unsafe { sum(s, *rows, padded / LANES, walk, dy, out, first) };
+            }
+        }
+    }
+
+    /// All pixels of the block, in the padded copy of the segment.
+    #[inline(always)]
+    fn walk_copy(&self, padded: &Padded, block: &Segment, tap: usize, first: usize, copy: *const f32) -> Walk {
+        let plan = self.plan;
+        let [stride_y, stride_x] = plan.shape.window.stride;
+        let row = padded.size()[1] * padded.channels();
+        let picture = plan.copied_picture(&self.segment.rows);
+        let start = (block.images.start - self.segment.images.start) * picture
+            + (block.rows.start - self.segment.rows.start) * stride_y * row;
+        Walk {
+            x: copy.wrapping_add(start + plan.phase.taps[tap].at[0] as usize * row + first),
+            first: 0,
+            counts: [block.images.len(), block.rows.len(), plan.output[1]],
+            x_steps: [picture, stride_y * row, stride_x * padded.channels()],
+            dy_steps: [block.rows.len() * plan.output[1], plan.output[1], 1],
+        }
+    }
+
+    /// The pixels of the block at which a tap meets the picture.
+    #[inline(always)]
+    fn walk(&self, block: &Segment, tap: usize, channel: usize) -> Walk {
+        let plan = self.plan;
+        let Segment { images, rows } = block;
+        let [stride_y, stride_x] = plan.shape.window.stride;
+        let [height, width] = plan.shape.input;
+        let [y, x] = plan.phase.taps[tap].at;
+        let rows_met = met(rows.clone(), stride_y, y, height);
+        let columns = met(0..plan.output[1], stride_x, x, width);
+        if rows_met.is_empty() || columns.is_empty() {
+            return Walk { x: &0.0, first: 0, counts: [0; 3], x_steps: [0; 3], dy_steps: [0; 3] };
+        }
+        let top = (rows_met.start * stride_y).wrapping_add_signed(y);
+        let left = (columns.start * stride_x).wrapping_add_signed(x);
+        let pixel = (images.start * height + top) * width + left;
+        let first = (rows_met.start - rows.start) * plan.output[1] + columns.start;
+        let stride = self.x.stride;
+        let mut walk = Walk {
+            x: self.x.data[pixel * stride + channel..].as_ptr(),
+            first,
+            counts: [images.len(), rows_met.len(), columns.len()],
+            x_steps: [height * width * stride, stride_y * width * stride, stride_x * stride],
+            dy_steps: [rows.len() * plan.output[1], plan.output[1], 1],
+        };
+        for _ in 0..2 {
+            // Where an outer step continues the inner loop, the two loops are one.
+            let Walk { counts, x_steps, dy_steps, .. } = walk;
+            if x_steps[1] == counts[2] * x_steps[2] && dy_steps[1] == counts[2] {
+                walk.counts = [1, counts[0], counts[1] * counts[2]];
+                walk.x_steps = [0, x_steps[0], x_steps[2]];
+                walk.dy_steps = [0, dy_steps[0], 1];
+            }
+        }
+        walk
+    }
+}
