@@ -161,21 +161,31 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
                 }
             }
         }
-        for v in 0..WHOLE {
-            let mut sums = [s.zero(); MR];
-            for m in 0..MR {
-                sums[m] = acc[m][v];
-            }
-            finish(s, tile, &targets, v, lanes(v), sums);
+        // By constant numbers: an array that a loop picks from by number lives in memory, and every multiply-add stores to it.
+        if WHOLE > 0 {
+            finish(s, tile, &targets, 0, lanes(0), column(s, &acc, 0));
         }
-        for v in 0..HALVES {
+        if WHOLE > 1 {
+            finish(s, tile, &targets, 1, lanes(1), column(s, &acc, 1));
+        }
+        if HALVES > 0 {
             let mut sums = [s.zero(); MR];
             for m in 0..MR {
-                sums[m] = s.widen(half[m][v]);
+                sums[m] = s.widen(half[m][0]);
             }
             finish(s, tile, &targets, WHOLE, tile.lanes, sums);
         }
     }
+}
+
+/// Vector `v` of all pixels.
+#[inline(always)]
+fn column<S: Simd, const MR: usize, const WHOLE: usize>(s: S, acc: &[[S::V; WHOLE]; MR], v: usize) -> [S::V; MR] {
+    let mut sums = [s.zero(); MR];
+    for m in 0..MR {
+        sums[m] = acc[m][v];
+    }
+    sums
 }
 
 /// Bias, residual and activation of vector `v` of the pixels, where the sums are complete, and their way to memory.
