@@ -10,6 +10,8 @@
 //! Blocks: a task takes some tiles of pixels (their source rows stay in the second-level cache) and walks over panels of
 //! weights; a panel of 3x3x512x32 weights is 590 KB and is read once for all tiles of the task.
 
+mod pack;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -20,6 +22,7 @@ use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
+use pack::Pack;
 
 /// Addresses in a task's table: 16 KB of its stack.
 const TABLE: usize = 2048;
@@ -109,26 +112,8 @@ impl Indirect {
             let start = group * self.phase_start(phases) + self.phase_start(phase) + len * p * panel;
             // SAFETY: each task has a panel of its own.
             let out = unsafe { out.part(start, len * lanes) };
-            if valid < lanes {
-                out.fill(0.0);
-            }
-            let steps = &self.weights;
-            let first = group * steps.group + p * panel * steps.width;
-            let (depth, channels) = (self.depth, steps.channels);
-            // Lanes whose weights lie far apart, perhaps a multiple of 4 KB, go by eights: 8 lines fit the first-level cache.
-            let some = if steps.width > steps.depth { 8 } else { panel };
-            for lane in (0..valid).step_by(some) {
-                let end = valid.min(lane + some);
-                for (column, c) in (0..depth / channels).flat_map(|column| (0..channels).map(move |c| (column, c))) {
-                    let from = first + lane * steps.width + c * steps.depth + column;
-                    let to = (column * channels + c) * lanes;
-                    for (t, tap) in taps.iter().enumerate() {
-                        let row = &mut out[t * depth * lanes + to..][lane..end];
-                        let picked = weights[from + tap.kernel..].iter().step_by(steps.width);
-                        row.iter_mut().zip(picked).for_each(|(row, &w)| *row = w);
-                    }
-                }
-            }
+            let weights = &weights[group * self.weights.group + p * panel * self.weights.width..];
+            dispatch(cpu.isa(), Pack { plan: self, taps, weights, lanes, valid, out });
         });
     }
 

@@ -10,6 +10,7 @@ mod depthwise;
 mod depthwise_weights;
 mod forward;
 mod indirect;
+mod lanes;
 mod padded;
 mod phase;
 pub mod reference;

@@ -125,6 +125,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `if a > b or a is NaN { x } else { y }` lane by lane: a maximum that keeps the last NaN.
     fn select_gt_or_nan(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
 
+    /// The matrix with rows and columns exchanged: lane `j` of row `i` is lane `i` of row `j`.
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+
     /// All lanes zero.
     #[inline(always)]
     fn zero(self) -> Self::V {
@@ -276,6 +279,28 @@ mod tests {
             for (i, (&e, &g)) in expect.iter().zip(&got).enumerate() {
                 let both_nan = f32::from_bits(e).is_nan() && f32::from_bits(g).is_nan();
                 assert!(e == g || both_nan, "{isa:?}: value {i}: {} against {}", f32::from_bits(g), f32::from_bits(e));
+            }
+        }
+    }
+
+    struct Transposed;
+    impl Kernel for Transposed {
+        type Output = Vec<[f32; LANES]>;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Self::Output {
+            let mut rows = [s.zero(); LANES];
+            for i in 0..LANES {
+                rows[i] = s.from_array(&std::array::from_fn(|j| (i * LANES + j) as f32));
+            }
+            s.transpose(rows).iter().map(|&row| s.to_array(row)).collect()
+        }
+    }
+
+    #[test]
+    fn rows_and_columns_change_places() {
+        for isa in Isa::available() {
+            for (i, row) in dispatch(isa, Transposed).iter().enumerate() {
+                assert_eq!(*row, std::array::from_fn(|j| (j * LANES + i) as f32), "{isa:?}: row {i}");
             }
         }
     }

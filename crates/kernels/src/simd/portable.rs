@@ -151,4 +151,14 @@ impl Simd for Portable {
     fn select_gt_or_nan(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
         core::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
     }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut out = [[0.0; LANES]; LANES];
+        for (i, row) in rows.iter().enumerate() {
+            for (out, &x) in out.iter_mut().zip(row) {
+                out[i] = x;
+            }
+        }
+        out
+    }
 }

@@ -175,6 +175,43 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x) }
     }
     #[inline(always)]
+    fn transpose(self, mut r: [__m512; LANES]) -> [__m512; LANES] {
+        unsafe {
+            // Pairs of rows, then fours: after this, 128-bit lane `l` of r[4 g + c] is column 4 l + c of rows 4 g to 4 g + 3.
+            for g in 0..4 {
+                let [a, b, c, d] = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
+                let (ab, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (cd, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                let [ab, ab_high, cd, cd_high] = [
+                    _mm512_castps_pd(ab),
+                    _mm512_castps_pd(ab_high),
+                    _mm512_castps_pd(cd),
+                    _mm512_castps_pd(cd_high),
+                ];
+                r[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+                r[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+                r[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high));
+                r[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high));
+            }
+            // The four fours of each column, by 128-bit lanes: even ones by 0b10_00_10_00, odd ones by 0b11_01_11_01.
+            for c in 0..4 {
+                let (even, odd) = (
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(r[c], r[4 + c]),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(r[c], r[4 + c]),
+                );
+                let (even2, odd2) = (
+                    _mm512_shuffle_f32x4::<0b10_00_10_00>(r[8 + c], r[12 + c]),
+                    _mm512_shuffle_f32x4::<0b11_01_11_01>(r[8 + c], r[12 + c]),
+                );
+                r[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even2);
+                r[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd2);
+                r[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even2);
+                r[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd2);
+            }
+            r
+        }
+    }
+    #[inline(always)]
     fn select_gt_or_nan(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
         unsafe {
             let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b);
@@ -202,6 +239,28 @@ fn mask(n: usize) -> [__m256i; 2] {
     unsafe {
         let p = SIGNS.as_ptr().add(16 - n);
         [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())]
+    }
+}
+
+#[inline(always)]
+fn transpose_8(mut r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: only called with AVX2.
+    unsafe {
+        for g in 0..2 {
+            let [a, b, c, d] = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
+            let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            r[4 * g] = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+            r[4 * g + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+            r[4 * g + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high);
+            r[4 * g + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high);
+        }
+        for c in 0..4 {
+            let (low, high) = (r[c], r[4 + c]);
+            r[c] = _mm256_permute2f128_ps::<0x20>(low, high);
+            r[4 + c] = _mm256_permute2f128_ps::<0x31>(low, high);
+        }
+        r
     }
 }
 
@@ -357,6 +416,24 @@ impl Simd for Avx2 {
     fn select_gt(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
         let half = |i: usize| unsafe { _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i])) };
         [half(0), half(1)]
+    }
+    #[inline(always)]
+    fn transpose(self, r: [Pair; LANES]) -> [Pair; LANES] {
+        let mut out = [[r[0][0]; 2]; LANES];
+        // Four squares of 8: rows i.. of half j become rows j.. of half i.
+        for i in 0..2 {
+            for j in 0..2 {
+                let mut square = [r[0][0]; 8];
+                for k in 0..8 {
+                    square[k] = r[8 * i + k][j];
+                }
+                let square = transpose_8(square);
+                for k in 0..8 {
+                    out[8 * j + k][i] = square[k];
+                }
+            }
+        }
+        out
     }
     #[inline(always)]
     fn select_gt_or_nan(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {

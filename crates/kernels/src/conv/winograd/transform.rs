@@ -176,31 +176,20 @@ pub(super) unsafe fn gradient<S: Simd, const R: usize>(
     }
 }
 
-/// Writes G g Gᵀ of 16 kernels: a vector a point, `plane` values apart; the kernels lie `stride` values apart from `g` on, and
-/// are turned by half a turn where `turned`.
+/// Writes G g Gᵀ of 16 kernels: a vector a point, `plane` values apart. `g` holds a vector an element; the kernels are turned
+/// by half a turn where `turned`.
 ///
 /// # Safety
-/// `g` is valid for 16 kernels, `out` for all points.
+/// `g` is valid for all elements, `out` for all points.
 #[inline(always)]
-pub(super) unsafe fn kernel<S: Simd, const R: usize>(
-    s: S,
-    g: *const f32,
-    stride: usize,
-    turned: bool,
-    out: *mut f32,
-    plane: usize,
-) {
+pub(super) unsafe fn kernel<S: Simd, const R: usize>(s: S, g: *const f32, turned: bool, out: *mut f32, plane: usize) {
     let mut half = [[s.zero(); 5]; SIDE];
     for j in 0..R {
         let mut d = [s.zero(); 5];
         for i in 0..R {
             let tap = if turned { R * R - 1 - (i * R + j) } else { i * R + j };
-            let mut lanes = [0.0; LANES];
-            for l in 0..LANES {
-                // SAFETY: as the caller vouches.
-                lanes[l] = unsafe { *g.add(l * stride + tap) };
-            }
-            d[i] = s.from_array(&lanes);
+            // SAFETY: as the caller vouches.
+            d[i] = unsafe { s.load(g.add(tap * LANES)) };
         }
         let column = kernel_1d::<S, R>(s, d);
         for i in 0..SIDE {
@@ -216,17 +205,12 @@ pub(super) unsafe fn kernel<S: Simd, const R: usize>(
     }
 }
 
-/// Gᵀ m G of 16 kernels: their gradients' elements, 16 side by side.
+/// Writes Gᵀ m G of 16 kernels' sums: a vector an element of their gradients.
 ///
 /// # Safety
-/// `m` is valid for all points, `plane` values apart.
+/// `m` is valid for all points, `plane` values apart, `out` for all elements.
 #[inline(always)]
-pub(super) unsafe fn kernel_gradient<S: Simd, const R: usize>(
-    s: S,
-    m: *const f32,
-    plane: usize,
-    out: &mut [[f32; 16]; 25],
-) {
+pub(super) unsafe fn kernel_gradient<S: Simd, const R: usize>(s: S, m: *const f32, plane: usize, out: *mut f32) {
     let mut half = [[s.zero(); SIDE]; 5];
     for j in 0..SIDE {
         let mut d = [s.zero(); SIDE];
@@ -242,7 +226,8 @@ pub(super) unsafe fn kernel_gradient<S: Simd, const R: usize>(
     for i in 0..R {
         let row = kernel_gradient_1d::<S, R>(s, half[i]);
         for j in 0..R {
-            out[i * R + j] = s.to_array(row[j]);
+            // SAFETY: as the caller vouches.
+            unsafe { s.store(out.add((i * R + j) * LANES), row[j]) };
         }
     }
 }

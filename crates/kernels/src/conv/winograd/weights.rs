@@ -7,8 +7,10 @@
 //! Sums are four times the weights, 38 MB for 512 filters of 512 channels. So they are made and transformed for a piece of
 //! the filters at a time, whose sums need not leave the caches.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::super::lanes;
 use super::super::weight_tile::{Walk, sum};
 use super::super::{Pixels, check_pixels};
 use super::{POINTS, grid, outputs, product, transform};
@@ -454,21 +456,22 @@ impl Finish<'_> {
         let lanes = plan.lanes(self.panel);
         let plane = plan.panel_sums(self.piece, 1, self.piece.panels.start);
         let first = plan.panel_sums(self.piece, 0, self.panel);
-        let mut out = [[0.0; LANES]; 25];
-        for c in self.block * LANES..channels.min((self.block + 1) * LANES) {
-            for lane in (0..lanes).step_by(LANES) {
+        let block = self.block * LANES..channels.min((self.block + 1) * LANES);
+        let mut elements = [MaybeUninit::<f32>::uninit(); LANES * LANES * 25];
+        let elements = elements.as_mut_ptr().cast::<f32>();
+        for lane in (0..lanes).step_by(LANES) {
+            let filter = self.panel * plan.panel + lane;
+            let count = LANES.min(filters.saturating_sub(filter));
+            for (i, c) in block.clone().enumerate() {
                 let sums = self.sums[first + c * lanes + lane..].as_ptr();
                 // SAFETY: the sums hold all points.
-                unsafe { transform::kernel_gradient::<S, R>(s, sums, plane, &mut out) };
-                let filter = self.panel * plan.panel + lane;
-                for l in 0..LANES.min(filters.saturating_sub(filter)) {
-                    let at = ((self.piece.group * filters + filter + l) * channels + c) * R * R;
-                    // SAFETY: tasks write different channels or filters.
-                    let to = unsafe { self.dw.part(at, R * R) };
-                    for t in 0..R * R {
-                        to[t] = out[t][l];
-                    }
-                }
+                unsafe { transform::kernel_gradient::<S, R>(s, sums, plane, elements.add(i * R * R * LANES)) };
+            }
+            let at = ((self.piece.group * filters + filter) * channels + block.start) * R * R;
+            let to = self.dw.pointer().wrapping_add(at);
+            // SAFETY: `run` checked that dw holds all filters; tasks write different channels or filters.
+            unsafe {
+                lanes::scatter(s, elements, LANES, count, block.len() * R * R, to, channels * R * R);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The transform of the weights.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::super::super::lanes;
 use super::super::{POINTS, transform};
 use super::{Piece, Product};
 use crate::pool::Shares;
@@ -36,25 +38,25 @@ impl Pack<'_> {
         let lanes = panel.min(self.piece.filters.len().next_multiple_of(LANES) - self.panel * panel);
         let start = self.group * POINTS * plane + self.panel * panel * plan.depth;
         let (group, panel) = (self.piece.groups.start + self.group, self.piece.filters.start + self.panel * panel);
-        // Of a last vector's kernels those that exist; the others stay zero.
-        let mut some = [0.0; LANES * 25];
-        for d in self.depth.clone() {
-            for lane in (0..lanes).step_by(LANES) {
-                let first = panel + lane;
+        // A channel's kernels follow each other where the lanes are filters: then all channels are gathered at once.
+        let at_once = if plan.weights.depth == taps { self.depth.len() } else { 1 };
+        let mut kernels = [MaybeUninit::<f32>::uninit(); LANES * LANES * 25];
+        let kernels = kernels.as_mut_ptr().cast::<f32>();
+        for lane in (0..lanes).step_by(LANES) {
+            let first = panel + lane;
+            let valid = LANES.min(plan.width.saturating_sub(first));
+            for d in self.depth.clone().step_by(at_once) {
                 let from = group * plan.weights.group + d * plan.weights.depth + first * plan.weights.width;
-                let valid = LANES.min(plan.width.saturating_sub(first));
-                let (mut g, mut stride) = (self.weights[from..].as_ptr(), plan.weights.width);
-                if valid < LANES {
-                    for l in 0..valid {
-                        some[l * taps..][..taps].copy_from_slice(&self.weights[from + l * stride..][..taps]);
-                    }
-                    (g, stride) = (some.as_ptr(), taps);
-                }
-                // SAFETY: the packed weights hold all points; tasks write different panels and channels; `pack_piece` checked
-                // that the weights hold all kernels.
+                let from = self.weights.as_ptr().wrapping_add(from);
+                // SAFETY: `pack_piece` checked that the weights hold all kernels and the packed weights all points; tasks
+                // write different panels and channels.
                 unsafe {
-                    let out = self.out.pointer().add(start + d * lanes + lane);
-                    transform::kernel::<S, R>(s, g, stride, plan.turned, out, plane);
+                    lanes::gather(s, from, plan.weights.width, valid, at_once * taps, kernels, LANES);
+                    for i in 0..at_once {
+                        let out = self.out.pointer().add(start + (d + i) * lanes + lane);
+                        let kernel = kernels.add(i * taps * LANES);
+                        transform::kernel::<S, R>(s, kernel, plan.turned, out, plane);
+                    }
                 }
             }
         }
