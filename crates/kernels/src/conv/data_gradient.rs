@@ -96,7 +96,7 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(_) | Algorithm::Depthwise(_) => packed,
             Algorithm::Rows(plan) => packed + plan.workspace_len(threads),
-            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch),
+            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
             Algorithm::Widened(_, wider) => packed + wider.workspace_len(batch, threads),
         }
     }

@@ -113,7 +113,7 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
-            Algorithm::Winograd(plan) => plan.workspace_len(batch),
+            Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
             Algorithm::Widened { wider, plain, .. } => {
                 let plain = plain.as_ref().map_or(0, |plain| plain.workspace_len(batch, threads));
                 plain.max(wider.workspace_len(batch, threads))
@@ -186,7 +186,7 @@ impl Forward {
     /// Values of scratch memory that [`Forward::run_plain`] needs.
     pub fn plain_workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
-            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch),
+            Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
             _ => self.packed_len().next_multiple_of(LANES) + self.workspace_len(batch, threads),
         }
     }

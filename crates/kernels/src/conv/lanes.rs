@@ -23,6 +23,16 @@ pub(super) unsafe fn gather<S: Simd>(
         let mut rows = [s.zero(); LANES];
         // SAFETY: as the caller vouches.
         unsafe {
+            if lanes == LANES && some == LANES {
+                for l in 0..LANES {
+                    rows[l] = s.load(from.add(l * stride + i));
+                }
+                let columns = s.transpose(rows);
+                for j in 0..LANES {
+                    s.store(out.add((i + j) * step), columns[j]);
+                }
+                continue;
+            }
             for l in 0..LANES {
                 if l < lanes {
                     rows[l] = load_part(s, from.add(l * stride + i), some);

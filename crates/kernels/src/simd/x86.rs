@@ -182,12 +182,8 @@ impl Simd for Avx512 {
                 let [a, b, c, d] = [r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]];
                 let (ab, ab_high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
                 let (cd, cd_high) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-                let [ab, ab_high, cd, cd_high] = [
-                    _mm512_castps_pd(ab),
-                    _mm512_castps_pd(ab_high),
-                    _mm512_castps_pd(cd),
-                    _mm512_castps_pd(cd_high),
-                ];
+                let [ab, ab_high, cd, cd_high] =
+                    [_mm512_castps_pd(ab), _mm512_castps_pd(ab_high), _mm512_castps_pd(cd), _mm512_castps_pd(cd_high)];
                 r[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
                 r[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
                 r[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high));

@@ -1,22 +1,23 @@
 //! Forward convolution and data gradient: source transform, 36 products, target transform, over blocks of tiles.
 //!
-//! All threads share a block. Its transformed source is `[point][tile][channel]`, so the product at a point is the 1x1
-//! convolution that [`tile`] computes at 95 % of the machine's peak; transformed weights are read once a block.
+//! All threads share a block's transformed sources, `[point][tile][channel]`. What follows has two forms, of the same bits:
 //!
-//! Weights that change with every run are transformed a piece of 4 MB at a time, used, and forgotten: all of them are four
-//! times the weights, 38 MB for 512 to 512 channels, and writing them to memory and reading them takes longer than making
-//! them (512 to 512 at 7x7, one picture, on a Zen 3: 10.6 ms).
+//! - [`points`]: weights were transformed before. A task is a point and some tiles: a 1x1 convolution by the tile of
+//!   [`tile`], at 95 % of the machine's peak; then the sums of all points are transformed.
+//! - [`panels`]: weights are as they are. A task is some filters and tiles; it transforms the weights for itself.
 
 mod pack;
+mod panels;
+mod points;
 
 use std::ops::Range;
 
 use super::super::indirect::WeightSteps;
-use super::super::tile::{self, Tile};
+use super::super::tile;
 use super::super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use super::{POINTS, SIDE, grid, outputs, transform};
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use crate::{Cpu, Isa};
 use pack::Pack;
 
@@ -25,11 +26,8 @@ use pack::Pack;
 const BLOCK: usize = 1 << 20;
 /// Fewest tiles of a block: what pays for reading the transformed weights.
 const FEWEST: usize = 96;
-/// Values of a block where weights are transformed by pieces, once a block; and of a piece.
-const PIECES_BLOCK: usize = 4 << 20;
-const PIECE: usize = 1 << 20;
-/// Tiles of a product's task, in units of a register tile: their channels stay in the second-level cache.
-const CHUNK: usize = 96;
+/// Tiles of a picture from which on inference keeps transformed weights: with fewer, reading them takes longer than making them.
+const KEPT: usize = 64;
 /// Tiles of a transform's task.
 const FEW: usize = 4;
 
@@ -53,25 +51,14 @@ pub(in super::super) struct Product {
     pub zeros: Vec<f32>,
 }
 
-/// Weights as they are, or as [`Product::pack`] transformed them.
+/// Weights as they are, or as [`Product::pack`] left them.
 #[derive(Clone, Copy)]
 pub(in super::super) enum Weights<'a> {
     Plain(&'a [f32]),
     Packed(&'a [f32]),
 }
 
-/// Some filters of some groups: all of them, or some of one.
-#[derive(Clone)]
-struct Piece {
-    groups: Range<usize>,
-    filters: Range<usize>,
-}
-
 impl Product {
-    fn wide(&self) -> bool {
-        self.isa == Isa::Avx512
-    }
-
     fn grid(&self) -> [usize; 2] {
         grid(self.target, self.kernel)
     }
@@ -82,35 +69,39 @@ impl Product {
         channels.next_multiple_of(LANES) + LANES
     }
 
+    fn source_row(&self) -> usize {
+        Self::row(self.groups * self.depth)
+    }
+
     fn panel(&self) -> usize {
-        tile::panel(self.wide(), self.width)
+        tile::panel(self.isa == Isa::Avx512, self.width)
     }
 
-    fn whole(&self) -> Piece {
-        Piece { groups: 0..self.groups, filters: 0..self.width }
+    /// Values of a tile's sums that the threads share: those of all filters, or none.
+    fn sum_row(&self, kept: bool) -> usize {
+        if kept { Self::row(self.groups * self.width) } else { 0 }
     }
 
-    /// Filters of a piece, where the transformed weights are too many for one.
-    fn piece(&self) -> Option<usize> {
-        let filters = (PIECE / (POINTS * self.depth) / self.panel()).max(1) * self.panel();
-        (self.packed_len() > PIECE && (self.groups > 1 || filters < self.width)).then_some(filters.min(self.width))
-    }
-
-    /// Values of a tile's transformed source and of its sums, of so many target channels.
-    fn rows(&self, width: usize) -> [usize; 2] {
-        [Self::row(self.groups * self.depth), Self::row(width)]
-    }
-
-    /// Most tiles of a block of `n` pictures, with sums of `width` channels at a time.
-    fn block(&self, n: usize, width: usize, values: usize) -> usize {
+    /// Most tiles of a block of `n` pictures.
+    fn block(&self, n: usize, kept: bool) -> usize {
         let [h, w] = self.grid();
-        let each = POINTS * self.rows(width).iter().sum::<usize>();
-        (values / each).max(FEWEST).min(n * h * w)
+        let fewest = if kept { FEWEST } else { panels::fewest(self) };
+        (BLOCK / (POINTS * (self.source_row() + self.sum_row(kept)))).max(fewest).min(n * h * w)
     }
 
-    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`.
+    /// Whether [`Product::pack`] transforms the weights.
+    fn keeps(&self) -> bool {
+        let [h, w] = self.grid();
+        h * w >= KEPT
+    }
+
+    fn weights_len(&self) -> usize {
+        self.groups * self.depth * self.width * self.kernel * self.kernel
+    }
+
+    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`, or, with few tiles, the weights as they are.
     pub fn packed_len(&self) -> usize {
-        self.groups * POINTS * self.plane(self.width)
+        if self.keeps() { self.groups * POINTS * self.plane(self.width) } else { self.weights_len() }
     }
 
     /// Values from one point's packed weights to the next one's, of so many filters. A cache line more than they are:
@@ -120,39 +111,50 @@ impl Product {
     }
 
     /// Values of scratch memory for up to `n` pictures, with packed weights.
-    pub fn workspace_len(&self, n: usize) -> usize {
-        let width = self.groups * self.width;
-        POINTS * self.block(n, width, BLOCK) * self.rows(width).iter().sum::<usize>()
+    pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
+        if !self.keeps() {
+            return self.plain_workspace_len(n, threads);
+        }
+        POINTS * self.block(n, true) * (self.source_row() + self.sum_row(true))
     }
 
     /// The same with plain ones.
-    pub fn plain_workspace_len(&self, n: usize) -> usize {
-        match self.piece() {
-            None => self.packed_len() + self.workspace_len(n),
-            Some(filters) => {
-                let tiles = self.block(n, filters, PIECES_BLOCK);
-                POINTS * (self.plane(filters) + tiles * self.rows(filters).iter().sum::<usize>())
-            }
-        }
+    pub fn plain_workspace_len(&self, n: usize, threads: usize) -> usize {
+        POINTS * self.block(n, false) * self.source_row() + threads * panels::own_len(self)
     }
 
-    /// Transforms the weights of all filters.
     pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
-        self.pack_piece(cpu, weights, &self.whole(), packed);
+        let (needed, len) = (self.packed_len(), self.weights_len());
+        assert!(packed.len() >= needed, "packed weights: {} of {needed}", packed.len());
+        assert!(weights.len() >= len, "weights: {} of {len}", weights.len());
+        if !self.keeps() {
+            packed[..len].copy_from_slice(&weights[..len]);
+            return;
+        }
+        let out = Shares::new(packed);
+        let (panels, plane) = (self.width.div_ceil(self.panel()), self.plane(self.width));
+        cpu.pool().run(self.groups * panels * self.depth.div_ceil(LANES), &|task| {
+            let (first, rest) = (task % panels * self.panel(), task / panels);
+            let (group, d) = (rest % self.groups, rest / self.groups * LANES);
+            let lanes = self.lanes(first);
+            let start = group * POINTS * plane + first * self.depth + d * lanes;
+            let pack = Pack {
+                plan: self,
+                weights,
+                group,
+                first,
+                lanes,
+                depth: d..self.depth.min(d + LANES),
+                out: out.pointer().wrapping_add(start),
+                plane,
+            };
+            dispatch(cpu.isa(), pack);
+        });
     }
 
-    fn pack_piece(&self, cpu: &Cpu, weights: &[f32], piece: &Piece, packed: &mut [f32]) {
-        let needed = piece.groups.len() * POINTS * self.plane(piece.filters.len());
-        assert!(packed.len() >= needed, "packed weights: {} of {needed}", packed.len());
-        let count = self.groups * self.depth * self.width * self.kernel * self.kernel;
-        assert!(weights.len() >= count, "weights: {} of {count}", weights.len());
-        let (groups, out) = (piece.groups.len(), Shares::new(packed));
-        let panels = piece.filters.len().div_ceil(self.panel());
-        cpu.pool().run(groups * panels * self.depth.div_ceil(LANES), &|task| {
-            let (panel, rest) = (task % panels, task / panels);
-            let depth = rest / groups * LANES..self.depth.min((rest / groups + 1) * LANES);
-            dispatch(cpu.isa(), Pack { plan: self, weights, piece, out: &out, group: rest % groups, panel, depth });
-        });
+    /// Lanes of the panel that begins with filter `first`.
+    fn lanes(&self, first: usize) -> usize {
+        self.panel().min(self.width.next_multiple_of(LANES) - first)
     }
 
     /// Computes all targets of `n` pictures.
@@ -175,27 +177,23 @@ impl Product {
             check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
         }
         assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
-        let (piece, needed) = match weights {
-            Weights::Packed(_) => (None, self.workspace_len(n)),
-            Weights::Plain(_) => (self.piece(), self.plain_workspace_len(n)),
+        let weights = match weights {
+            Weights::Packed(packed) if !self.keeps() => Weights::Plain(packed),
+            weights => weights,
         };
+        let threads = cpu.pool().threads();
+        let (kept, given, least, needed) = match weights {
+            Weights::Packed(packed) => (true, packed.len(), self.packed_len(), self.workspace_len(n, threads)),
+            Weights::Plain(weights) => (false, weights.len(), self.weights_len(), self.plain_workspace_len(n, threads)),
+        };
+        assert!(given >= least, "weights: {given} values of {least}");
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
-        let filters = piece.unwrap_or(self.groups * self.width);
         let [h, w] = self.grid();
         let tiles = n * h * w;
-        let most = self.block(n, filters, if piece.is_some() { PIECES_BLOCK } else { BLOCK });
         // As large as each other, so that none is small.
-        let most = tiles.div_ceil(tiles.div_ceil(most.max(1)).max(1));
-        let [source_row, sum_row] = self.rows(filters);
-        let (sources, rest) = workspace.split_at_mut(POINTS * most * source_row);
-        let (sums, own) = rest.split_at_mut(POINTS * most * sum_row);
-        match (weights, piece) {
-            (Weights::Packed(packed), _) => {
-                assert!(packed.len() >= self.packed_len(), "packed: {} values", packed.len())
-            }
-            (Weights::Plain(weights), None) => self.pack(cpu, weights, own),
-            (Weights::Plain(_), Some(_)) => {}
-        }
+        let most = tiles.div_ceil(tiles.div_ceil(self.block(n, kept).max(1)).max(1));
+        let sum_row = self.sum_row(kept);
+        let (sources, rest) = workspace.split_at_mut(POINTS * most * self.source_row());
         let pass = Pass {
             plan: self,
             source,
@@ -205,7 +203,7 @@ impl Product {
             target: target.data.as_mut_ptr(),
             target_stride: target.stride,
             sources: sources.as_mut_ptr(),
-            sums: sums.as_mut_ptr(),
+            sums: rest.as_mut_ptr(),
             sum_row,
             first: 0,
             most,
@@ -217,36 +215,11 @@ impl Product {
                 let tiles = task * FEW..count.min((task + 1) * FEW);
                 dispatch(cpu.isa(), Sources { pass: &pass, tiles });
             });
-            match (weights, piece) {
-                (Weights::Plain(weights), Some(filters)) => {
-                    let pieces = self.width.div_ceil(filters);
-                    for i in 0..self.groups * pieces {
-                        let (group, first) = (i / pieces, i % pieces * filters);
-                        let end = self.width.min(first + filters);
-                        let piece = Piece { groups: group..group + 1, filters: first..end };
-                        self.pack_piece(cpu, weights, &piece, own);
-                        self.run_piece(cpu, &pass, count, &piece, own);
-                    }
-                }
-                (Weights::Plain(_), None) => self.run_piece(cpu, &pass, count, &self.whole(), own),
-                (Weights::Packed(packed), _) => self.run_piece(cpu, &pass, count, &self.whole(), packed),
+            match weights {
+                Weights::Packed(packed) => points::run(cpu, &pass, packed, count),
+                Weights::Plain(weights) => panels::run(cpu, &pass, weights, count, rest),
             }
         }
-    }
-
-    /// Sums and targets of some filters in a block of `count` tiles whose sources are transformed.
-    fn run_piece(&self, cpu: &Cpu, pass: &Pass, count: usize, piece: &Piece, packed: &[f32]) {
-        let (chunks, groups) = (count.div_ceil(CHUNK), piece.groups.len());
-        cpu.pool().run(POINTS * groups * chunks, &|task| {
-            let (chunk, rest) = (task % chunks, task / chunks);
-            let tiles = chunk * CHUNK..count.min((chunk + 1) * CHUNK);
-            let (group, point) = (rest % groups, rest / groups);
-            dispatch(cpu.isa(), Sums { pass, piece, packed, group, point, tiles });
-        });
-        cpu.pool().run(count.div_ceil(FEW), &|task| {
-            let tiles = task * FEW..count.min((task + 1) * FEW);
-            dispatch(cpu.isa(), Targets { pass, piece, tiles });
-        });
     }
 }
 
@@ -262,7 +235,7 @@ struct Pass<'a> {
     target_stride: usize,
     /// `[point][most][row]` transformed sources.
     sources: *mut f32,
-    /// `[point][most][row]` sums over channels.
+    /// `[point][most][row]` sums over channels, where threads share them.
     sums: *mut f32,
     sum_row: usize,
     /// The block's first tile.
@@ -280,6 +253,43 @@ impl Pass<'_> {
         let ([h, w], side) = (self.plan.grid(), outputs(self.plan.kernel));
         let tile = self.first + tile;
         (tile / (h * w), [tile / w % h * side, tile % w * side])
+    }
+
+    /// The outputs of tile `t` and of `count` filters from `c` on, whose sums at the points are `plane` values apart.
+    ///
+    /// # Safety
+    /// `Product::run` checked target, residual and bias; tasks write different tiles or filters; the sums hold all points.
+    #[inline(always)]
+    unsafe fn write<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        t: usize,
+        [c, count]: [usize; 2],
+        sums: *const f32,
+        plane: usize,
+    ) {
+        let ([height, width], side) = (self.plan.target, outputs(R));
+        let (image, [top, left]) = self.place(t);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let values = transform::target::<S, R>(s, sums, plane);
+            let bias = match self.bias {
+                Some(bias) => load_part(s, bias.as_ptr().add(c), count),
+                None => s.zero(),
+            };
+            for i in 0..side.min(height - top) {
+                for j in 0..side.min(width - left) {
+                    let pixel = (image * height + top + i) * width + left + j;
+                    let mut value = s.add(values[i][j], bias);
+                    if let Some(residual) = self.residual {
+                        let p = residual.data.as_ptr().add(pixel * residual.stride + c);
+                        value = s.add(value, load_part(s, p, count));
+                    }
+                    let value = self.activation.apply(s, value);
+                    store_part(s, self.target.add(pixel * self.target_stride + c), value, count);
+                }
+            }
+        }
     }
 }
 
@@ -332,122 +342,4 @@ pub(super) fn addresses(
         }
     }
     rows
-}
-
-/// The product at a point for some tiles and all targets of a group.
-struct Sums<'a> {
-    pass: &'a Pass<'a>,
-    piece: &'a Piece,
-    packed: &'a [f32],
-    /// In the piece.
-    group: usize,
-    point: usize,
-    tiles: Range<usize>,
-}
-
-impl Kernel for Sums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let (Pass { plan, most, sum_row, .. }, piece) = (*self.pass, self.piece);
-        let source_row = Product::row(plan.groups * plan.depth);
-        let (mr, panel) = (tile::pixels(S::WIDE, plan.width), plan.panel());
-        let mut rows = [std::ptr::null::<f32>(); CHUNK];
-        let mut targets = [0; CHUNK];
-        let first = self.pass.sources.cast_const().wrapping_add(self.point * most * source_row);
-        let group = piece.groups.start + self.group;
-        for (i, t) in self.tiles.clone().enumerate() {
-            rows[i] = first.wrapping_add(t * source_row + group * plan.depth);
-            targets[i] = t;
-        }
-        let filters = piece.filters.len();
-        let weights = (self.group * POINTS + self.point) * plan.plane(filters);
-        for start in (0..filters).step_by(panel) {
-            let lanes = panel.min(filters.next_multiple_of(LANES) - start);
-            let sums = (self.point * most * sum_row) + self.group * filters + start;
-            for i in (0..self.tiles.len()).step_by(mr) {
-                let tile = Tile {
-                    rows: rows[i..].as_ptr(),
-                    positions: 1,
-                    step: None,
-                    depth: plan.depth,
-                    weights: self.packed[weights + start * plan.depth..].as_ptr(),
-                    targets: targets[i..].as_ptr(),
-                    first: true,
-                    last: false,
-                    lanes: LANES - (lanes - (filters - start).min(lanes)),
-                    target: self.pass.sums.wrapping_add(sums),
-                    target_stride: sum_row,
-                    stream: false,
-                    bias: std::ptr::null(),
-                    residual: std::ptr::null(),
-                    residual_stride: 0,
-                    activation: Activation::None,
-                };
-                // SAFETY: sources and sums hold the block's tiles, the packed weights all points; tasks write different
-                // tiles, points or groups.
-                unsafe { tile::run(s, mr.min(self.tiles.len() - i), lanes / LANES, &tile) }
-            }
-        }
-    }
-}
-
-/// The outputs of some tiles.
-struct Targets<'a> {
-    pass: &'a Pass<'a>,
-    piece: &'a Piece,
-    tiles: Range<usize>,
-}
-
-impl Kernel for Targets<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if self.pass.plan.kernel == 3 { self.write::<S, 3>(s) } else { self.write::<S, 5>(s) }
-    }
-}
-
-impl Targets<'_> {
-    #[inline(always)]
-    fn write<S: Simd, const R: usize>(&self, s: S) {
-        let (Pass { plan, bias, residual, activation, sum_row: row, .. }, piece) = (*self.pass, self.piece);
-        let ([height, width], side) = (plan.target, outputs(R));
-        let (first, channels) =
-            (piece.groups.start * plan.width + piece.filters.start, piece.groups.len() * piece.filters.len());
-        for t in self.tiles.clone() {
-            let (image, [top, left]) = self.pass.place(t);
-            for c in (0..channels).step_by(LANES) {
-                let lanes = LANES.min(channels - c);
-                // SAFETY: the sums hold the block's tiles; `Product::run` checked target, residual and bias; tasks write
-                // different tiles.
-                unsafe {
-                    let sums = self.pass.sums.cast_const().add(t * row + c);
-                    let values = transform::target::<S, R>(s, sums, self.pass.most * row);
-                    let bias = match bias {
-                        Some(bias) => crate::simd::load_part(s, bias.as_ptr().add(first + c), lanes),
-                        None => s.zero(),
-                    };
-                    for i in 0..side.min(height - top) {
-                        for j in 0..side.min(width - left) {
-                            let pixel = (image * height + top + i) * width + left + j;
-                            let mut value = s.add(values[i][j], bias);
-                            if let Some(residual) = residual {
-                                let p = residual.data.as_ptr().add(pixel * residual.stride + first + c);
-                                value = s.add(value, crate::simd::load_part(s, p, lanes));
-                            }
-                            let value = activation.apply(s, value);
-                            store_part(
-                                s,
-                                self.pass.target.add(pixel * self.pass.target_stride + first + c),
-                                value,
-                                lanes,
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
 }
