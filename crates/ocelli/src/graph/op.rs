@@ -69,7 +69,7 @@ pub enum Op {
         /// Applied to the result; set by fusion.
         activation: Option<Activation>,
     },
-    /// `(x, weight, bias?, scale, shift, mean, variance) → y`: a convolution with an inferring batch norm folded in.
+    /// `(x, weight, bias?, scale, shift, mean, variance, residual?) → y`: a convolution with an inferring batch norm folded in.
     ConvNorm {
         /// The sliding window.
         window: Window,
@@ -81,6 +81,8 @@ pub enum Op {
         eps: f64,
         /// Applied to the result.
         activation: Option<Activation>,
+        /// Whether a last input is added before the activation.
+        residual: bool,
     },
     /// `(dy, weight) → dx` of a convolution whose input had `input` rows and columns.
     ConvData {

@@ -7,10 +7,11 @@
 //! Sums are four times the weights, 38 MB for 512 filters of 512 channels. So they are made and transformed for a piece of
 //! the filters at a time, whose sums need not leave the caches.
 
-use std::mem::MaybeUninit;
+mod finish;
+mod whole;
+
 use std::ops::Range;
 
-use super::super::lanes;
 use super::super::weight_tile::{Walk, sum};
 use super::super::{Pixels, check_pixels};
 use super::{POINTS, grid, outputs, product, transform};
@@ -20,6 +21,7 @@ use crate::segments::{self, Reduction, Segment, Segments};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::tree::{Tree, levels};
 use crate::{Cpu, Isa};
+use finish::Finish;
 
 /// Tiles of a segment for kernels of 3 and of 5: two runs of them, of 16 channels and of a panel, stay in the first-level
 /// cache. In the last transform of a kernel of 5 the sums' rounding errors weigh four times as much, so its chains are short.
@@ -167,7 +169,7 @@ impl WeightGradient {
     pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
         let chunk = n.min(self.chunk());
         let sums = |piece| self.sums_len(&piece) + self.reduction(&piece, chunk, threads, true).workspace_len(threads);
-        let sums = self.pieces().map(sums).max().unwrap_or(0);
+        let sums = self.pieces().map(sums).max().unwrap_or(0).max(threads * whole::own_len(self));
         chunk * self.transformed().iter().sum::<usize>() + sums + self.waiting(n) * self.gradients_len()
     }
 
@@ -246,6 +248,9 @@ impl WeightGradient {
             dispatch(cpu.isa(), Transform { pass: &pass, tiles });
         });
         let dw = Shares::new(dw);
+        if whole::fits(self, images.len()) {
+            return whole::run(cpu, &pass, images.len(), &dw, db, rest);
+        }
         for piece in self.pieces() {
             let (sums, rest) = rest.split_at_mut(self.sums_len(&piece));
             let own = Shares::new(sums);
@@ -258,9 +263,13 @@ impl WeightGradient {
             };
             self.reduction(&piece, images.len(), threads, db.is_some()).run(cpu, rest, &sum, &keep);
             let (blocks, panels, sums) = (self.blocks(), piece.panels.len(), &*sums);
+            let plane = self.panel_sums(&piece, 1, piece.panels.start);
             cpu.pool().run(panels * blocks, &|task| {
                 let (block, panel) = (task % blocks, piece.panels.start + task / blocks);
-                dispatch(cpu.isa(), Finish { plan: self, piece: &piece, sums, dw: &dw, panel, block });
+                let channels = block * LANES..self.shape.group_channels().min((block + 1) * LANES);
+                let first = self.panel_sums(&piece, 0, panel) + channels.start * self.lanes(panel);
+                let (group, sums) = (piece.group, sums[first..].as_ptr());
+                dispatch(cpu.isa(), Finish { plan: self, group, panel, channels, sums, plane, dw: &dw });
             });
             if let Some(db) = &mut db {
                 let (filters, first) = (self.shape.group_filters(), piece.panels.start * self.panel);
@@ -424,54 +433,6 @@ impl Kernel for SegmentSum<'_> {
                     unsafe { sum(s, rows, lanes / LANES, &walk(x.wrapping_add(row), LANES), dy, out, true) };
                     done += rows * lanes;
                 }
-            }
-        }
-    }
-}
-
-/// Writes the gradients of a block's channels and a panel's filters.
-struct Finish<'a> {
-    plan: &'a WeightGradient,
-    piece: &'a Piece,
-    sums: &'a [f32],
-    dw: &'a Shares<f32>,
-    panel: usize,
-    block: usize,
-}
-
-impl Kernel for Finish<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        if self.plan.shape.window.kernel[0] == 3 { self.write::<S, 3>(s) } else { self.write::<S, 5>(s) }
-    }
-}
-
-impl Finish<'_> {
-    #[inline(always)]
-    fn write<S: Simd, const R: usize>(&self, s: S) {
-        let plan = self.plan;
-        let (channels, filters) = (plan.shape.group_channels(), plan.shape.group_filters());
-        let lanes = plan.lanes(self.panel);
-        let plane = plan.panel_sums(self.piece, 1, self.piece.panels.start);
-        let first = plan.panel_sums(self.piece, 0, self.panel);
-        let block = self.block * LANES..channels.min((self.block + 1) * LANES);
-        let mut elements = [MaybeUninit::<f32>::uninit(); LANES * LANES * 25];
-        let elements = elements.as_mut_ptr().cast::<f32>();
-        for lane in (0..lanes).step_by(LANES) {
-            let filter = self.panel * plan.panel + lane;
-            let count = LANES.min(filters.saturating_sub(filter));
-            for (i, c) in block.clone().enumerate() {
-                let sums = self.sums[first + c * lanes + lane..].as_ptr();
-                // SAFETY: the sums hold all points.
-                unsafe { transform::kernel_gradient::<S, R>(s, sums, plane, elements.add(i * R * R * LANES)) };
-            }
-            let at = ((self.piece.group * filters + filter) * channels + block.start) * R * R;
-            let to = self.dw.pointer().wrapping_add(at);
-            // SAFETY: `run` checked that dw holds all filters; tasks write different channels or filters.
-            unsafe {
-                lanes::scatter(s, elements, LANES, count, block.len() * R * R, to, channels * R * R);
             }
         }
     }

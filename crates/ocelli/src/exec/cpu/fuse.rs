@@ -1,7 +1,7 @@
 //! Fusion: operations that one kernel computes in one pass over its output.
 //!
-//! Forward, activations move into the convolution, linear layer or batch norm before them, and a batch norm of fixed
-//! statistics into the convolution before it. Backward, the gradient of an activation moves into the batch norm's, and
+//! Forward, activations move into the convolution, linear layer or batch norm before them, a batch norm of fixed statistics
+//! into the convolution before it, and then the sum with a shortcut too. Backward, the gradient of an activation moves into the batch norm's, and
 //! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
 //! update of a linear layer's weights moves into their gradient, which then is never written.
 
@@ -37,6 +37,7 @@ pub fn fuse(graph: &Graph) -> Graph {
             continue;
         }
         let merged = before.and_then(|at| Some((at, merge(&fused, &fused.nodes[at], node)?)));
+        let merged = merged.or_else(|| shortcut(&fused, &readers, &maker, node));
         let at = match merged {
             Some((at, node)) => {
                 fused.nodes[at] = node;
@@ -61,10 +62,11 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         (&Op::Conv { window, groups, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             (Op::Conv { window, groups, activation: Some(activation) }, first.inputs.clone())
         }
-        (&Op::ConvNorm { window, groups, bias, eps, activation: None }, &Op::Activate(activation))
+        (&Op::ConvNorm { window, groups, bias, eps, activation: None, residual }, &Op::Activate(activation))
             if in_epilogue(activation) =>
         {
-            (Op::ConvNorm { window, groups, bias, eps, activation: Some(activation) }, first.inputs.clone())
+            let activation = Some(activation);
+            (Op::ConvNorm { window, groups, bias, eps, activation, residual }, first.inputs.clone())
         }
         (Op::Linear { activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             (Op::Linear { activation: Some(activation) }, first.inputs.clone())
@@ -72,7 +74,7 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         (&Op::Conv { window, groups, activation: None }, &Op::BatchNormInfer { eps }) => {
             let bias = first.inputs.len() > 2;
             let inputs: Vec<ValueId> = first.inputs.iter().chain(&second.inputs[1..]).copied().collect();
-            (Op::ConvNorm { window, groups, bias, eps, activation: None }, inputs)
+            (Op::ConvNorm { window, groups, bias, eps, activation: None, residual: false }, inputs)
         }
         (&Op::BatchNorm { eps, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             let op = Op::BatchNorm { eps, activation: Some(activation) };
@@ -105,6 +107,21 @@ fn updated(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Nod
     let op = Op::LinearUpdate { bias, optimizer, rate, decay, since };
     let inputs = [&first.inputs[..], &node.inputs[..1], &node.inputs[2..]].concat();
     Some((at, Node { op, inputs, outputs: first.outputs[1..].to_vec(), layer: first.layer }))
+}
+
+/// A sum of two values as the last step of the later one, where that is a convolution; and where it is made.
+fn shortcut(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Node) -> Option<(usize, Node)> {
+    let (Op::Add, &[a, b]) = (&node.op, &node.inputs[..]) else { return None };
+    [(a, b), (b, a)].into_iter().find_map(|(sum, other)| {
+        let at = maker[sum.index()].filter(|at| readers[sum.index()] == 1 && maker[other.index()] < Some(*at))?;
+        let first = &graph.nodes[at];
+        let Op::ConvNorm { window, groups, bias, eps, activation: None, residual: false } = first.op else {
+            return None;
+        };
+        let op = Op::ConvNorm { window, groups, bias, eps, activation: None, residual: true };
+        let inputs = [&first.inputs[..], &[other]].concat();
+        Some((at, Node { op, inputs, outputs: node.outputs.clone(), layer: first.layer }))
+    })
 }
 
 /// The output of the max pooling whose gradient `first` is, if `second` is that of the activation before it.

@@ -41,8 +41,8 @@ impl Lower<'_, '_> {
             Op::Pictures(_) => self.pictures(),
             Op::OutputGradient(_) => self.output_gradient(),
             Op::Conv { window, groups, activation } => self.conv(window, *groups, *activation),
-            Op::ConvNorm { window, groups, bias, eps, activation } => {
-                self.conv_norm(window, *groups, *bias, *eps, *activation)
+            Op::ConvNorm { window, groups, bias, eps, activation, residual } => {
+                self.conv_norm(window, *groups, *bias, *eps, *activation, *residual)
             }
             Op::ConvData { window, groups, .. } => self.conv_data(window, *groups),
             Op::ConvWeight { window, groups, bias } => self.conv_weight(window, *groups, *bias),

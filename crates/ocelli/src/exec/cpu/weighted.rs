@@ -38,7 +38,7 @@ impl Lower<'_, '_> {
         let (x, weight) = (self.input(0), self.input(1));
         let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
         if self.b.trains() {
-            return self.conv_run(&shape, kernel, x, Weights::Plain(weight), bias, activation);
+            return self.conv_run(&shape, kernel, x, Weights::Plain(weight), [bias, None], activation);
         }
         let packed = self.packed("packed", &shape, kernel.packed_len());
         let pack = kernel.clone();
@@ -48,10 +48,10 @@ impl Lower<'_, '_> {
             &[packed],
             Box::new(move |run, io| pack.pack(run.cpu, io.read(0), io.write(0))),
         );
-        self.conv_run(&shape, kernel, x, Weights::Packed(packed), bias, activation)
+        self.conv_run(&shape, kernel, x, Weights::Packed(packed), [bias, None], activation)
     }
 
-    /// `(x, weight, bias?, scale, shift, mean, variance) → y`: w' = w · s and b' = shift + (b − mean) · s for each
+    /// `(x, weight, bias?, scale, shift, mean, variance, residual?) → y`: w' = w · s and b' = shift + (b − mean) · s for each
     /// filter, with s = scale / √(variance + eps).
     pub fn conv_norm(
         &mut self,
@@ -60,6 +60,7 @@ impl Lower<'_, '_> {
         has_bias: bool,
         eps: f64,
         activation: Option<Activation>,
+        has_residual: bool,
     ) -> Result<()> {
         let shape = self.conv_shape(window, groups)?;
         let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
@@ -67,7 +68,9 @@ impl Lower<'_, '_> {
         let packed = self.packed("folded", &key, kernel.packed_len());
         let folded_bias = self.packed("folded bias", &key, shape.filters);
         let x = self.input(0);
-        let reads: Vec<BufferId> = (1..self.node.inputs.len()).map(|i| self.input(i)).collect();
+        let inputs = self.node.inputs.len() - usize::from(has_residual);
+        let reads: Vec<BufferId> = (1..inputs).map(|i| self.input(i)).collect();
+        let residual = has_residual.then(|| self.input(inputs));
         let pack = kernel.clone();
         let first = usize::from(has_bias) + 1;
         let body = move |run: &Run, io: &mut Io| {
@@ -82,7 +85,7 @@ impl Lower<'_, '_> {
             }
         };
         self.b.constant_step("pack", &reads, &[packed, folded_bias], Box::new(body));
-        self.conv_run(&shape, kernel, x, Weights::Packed(packed), Some(folded_bias), activation)
+        self.conv_run(&shape, kernel, x, Weights::Packed(packed), [Some(folded_bias), residual], activation)
     }
 
     fn conv_run(
@@ -91,7 +94,7 @@ impl Lower<'_, '_> {
         kernel: std::sync::Arc<Forward>,
         x: BufferId,
         weights: Weights,
-        bias: Option<BufferId>,
+        [bias, residual]: [Option<BufferId>; 2],
         activation: Option<Activation>,
     ) -> Result<()> {
         let (y, name) = (self.output(0), kernel.kernel());
@@ -104,9 +107,11 @@ impl Lower<'_, '_> {
         let activation = epilogue(activation)?;
         let mut reads = vec![x, weights];
         reads.extend(bias);
-        let has_bias = bias.is_some();
+        reads.extend(residual);
+        let (has_bias, residual_at) = (bias.is_some(), residual.map(|_| reads.len() - 1));
         let body = move |run: &Run, io: &mut Io| {
-            let epilogue = Epilogue { bias: has_bias.then(|| io.read(2)), residual: None, activation };
+            let residual = residual_at.map(|i| Pixels { data: io.read(i), stride: filters });
+            let epilogue = Epilogue { bias: has_bias.then(|| io.read(2)), residual, activation };
             let x = Pixels { data: io.read(0), stride: channels };
             let y = PixelsMut { data: io.write(0), stride: filters };
             match plain {
