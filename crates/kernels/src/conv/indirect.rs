@@ -337,6 +337,13 @@ impl Block<'_> {
             let first_tap = pass * most_taps;
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
             let addresses = if step.is_some() { &taps[..1] } else { taps };
+            let (mut offsets, mut reach) = ([0; TABLE / MOST_PIXELS], [[isize::MAX, isize::MIN]; 2]);
+            for (offset, tap) in offsets.iter_mut().zip(addresses) {
+                *offset = (tap.at[0] * width + tap.at[1]) * self.source_stride as isize;
+                for (reach, at) in reach.iter_mut().zip(tap.at) {
+                    *reach = [reach[0].min(at), reach[1].max(at)];
+                }
+            }
             let mut at = Cursor::new(phase, self.pixels.start);
             for pixel in 0..self.pixels.len() {
                 let (i, m) = (pixel / mr, pixel % mr);
@@ -344,12 +351,26 @@ impl Block<'_> {
                 let row = (at.row * phase.source_step[0]) as isize;
                 let column = (at.column * phase.source_step[1]) as isize;
                 let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
-                for (t, tap) in addresses.iter().enumerate() {
-                    let (y, x) = (row + tap.at[0], column + tap.at[1]);
-                    let inside = (y as usize) < height as usize && (x as usize) < width as usize;
-                    let address = image.wrapping_offset((y * width + x) * self.source_stride as isize);
-                    let address = if inside { address } else { plan.zeros.as_ptr() };
-                    rows[(i * addresses.len() + t) * MOST_PIXELS + m].write(address);
+                let [[above, below], [left, right]] = reach;
+                // Where all taps are inside, which is nearly everywhere, an address is an addition.
+                let all_inside = !addresses.is_empty()
+                    && row + above >= 0
+                    && row + below < height
+                    && column + left >= 0
+                    && column + right < width;
+                let first = i * addresses.len() * MOST_PIXELS + m;
+                if all_inside {
+                    let here = image.wrapping_offset((row * width + column) * self.source_stride as isize);
+                    for (t, &offset) in offsets[..addresses.len()].iter().enumerate() {
+                        rows[first + t * MOST_PIXELS].write(here.wrapping_offset(offset));
+                    }
+                } else {
+                    for (t, tap) in addresses.iter().enumerate() {
+                        let (y, x) = (row + tap.at[0], column + tap.at[1]);
+                        let inside = (y as usize) < height as usize && (x as usize) < width as usize;
+                        let address = image.wrapping_offset((y * width + x) * self.source_stride as isize);
+                        rows[first + t * MOST_PIXELS].write(if inside { address } else { plan.zeros.as_ptr() });
+                    }
                 }
                 at.advance(phase);
             }
