@@ -88,6 +88,16 @@ fn what_looks_wrong_is_a_warning_with_advice_even_when_quiet() {
         let at = lines.iter().position(|line| *line == what).unwrap_or_else(|| panic!("{what}\n{}", ran.stderr));
         assert!(lines[at + 1].starts_with(advice), "{}", lines[at + 1]);
     }
+    // Of biases that start from 1, as AlexNet's do, the advice is what its users needed.
+    let net = WIDE_NET.replace("units = 128", "units = 128, init = { bias = 1 }");
+    let net = net.replace("units = \"classes\"", "units = \"classes\", init = { weight = 0 }");
+    fs::write(here.join("ones.toml"), net).unwrap();
+    let idle =
+        ["train", "ones.toml", "--data", "split", "--lr", "1e-9", "--batch-size", "14", "--epochs", "150", "--quiet"];
+    let ran = ocelli(here, &idle);
+    let advice =
+        "Biases that start from 1 can do this, as in AlexNet: try 0.1 in the net's init, another --seed, or a tenth";
+    assert!(ran.stderr.contains(&format!(", that of guessing\n{advice}")), "{}", ran.stderr);
     let out = good(here, &["data", "info", "split"]);
     assert!(out.contains("warning: the val split has no pictures of: light\n"), "{out}");
 }

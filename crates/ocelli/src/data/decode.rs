@@ -15,6 +15,8 @@ pub const MAX_PIXELS: u64 = if cfg!(fuzzing) { 4_000_000 } else { 128_000_000 };
 /// The largest file that is read.
 const MAX_FILE: u64 = 1 << 30;
 
+const SUPPORTED: &str = "PNG, JPEG, BMP, WebP and GIF are read.";
+
 /// Decodes PNG, JPEG, BMP, WebP, or the first frame of a GIF. Transparency is laid on white, 16 bit are scaled to 8, EXIF
 /// orientation is applied.
 ///
@@ -28,10 +30,10 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     // Eight bytes a pixel hold 16 bit with transparency.
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| damaged(format, error))?;
+    let mut decoder = reader.into_decoder().map_err(|error| failed(format, bytes, error))?;
     check_dimensions(decoder.dimensions())?;
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(format, error))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| failed(format, bytes, error))?;
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err(truncated(format));
     }
@@ -74,7 +76,7 @@ pub(super) fn size(read: impl Fn(u64) -> Result<Vec<u8>>) -> Result<[usize; 2]> 
     let of = |bytes: &[u8]| {
         let format = recognise(bytes)?;
         let reader = ImageReader::with_format(Cursor::new(bytes), format);
-        let (width, height) = reader.into_dimensions().map_err(|error| damaged(format, error))?;
+        let (width, height) = reader.into_dimensions().map_err(|error| failed(format, bytes, error))?;
         check_dimensions((width, height))?;
         Ok([height as usize, width as usize])
     };
@@ -98,7 +100,7 @@ fn check_dimensions((width, height): (u32, u32)) -> Result<()> {
 /// The format by the first bytes.
 fn recognise(bytes: &[u8]) -> Result<ImageFormat> {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
-    let supported = "PNG, JPEG, BMP, WebP and GIF are read.";
+    let supported = SUPPORTED;
     match image::guess_format(bytes) {
         Ok(format @ (Png | Jpeg | Bmp | WebP | Gif)) => Ok(format),
         _ => {
@@ -135,6 +137,21 @@ fn truncated(format: ImageFormat) -> Error {
     Error::new(format!("a truncated {}", name(format))).advice("Copy the file again, or remove it.")
 }
 
+/// Why a file cannot be decoded: a JPEG of a kind that is not read, or damage.
+fn failed(format: ImageFormat, bytes: &[u8], error: ImageError) -> Error {
+    let mut segments = jpeg_segments(bytes).take_while(|(marker, _)| *marker != SCAN);
+    // The head of a frame; among its markers lie those of three tables. Its first byte after the length is the precision.
+    let frame = segments.find(|(marker, _)| (0xc0..=0xcf).contains(marker) && ![0xc4, 0xc8, 0xcc].contains(marker));
+    let kind = match (format, frame.map(|(marker, at)| (marker, bytes.get(at + 4)))) {
+        (ImageFormat::Jpeg, Some((_, Some(&bits)))) if bits > 8 => format!("a JPEG of {bits} bits a colour"),
+        (ImageFormat::Jpeg, Some((0xc3, _))) => "a lossless JPEG".into(),
+        (ImageFormat::Jpeg, Some((0xc5..=0xc7, _))) => "a hierarchical JPEG".into(),
+        (ImageFormat::Jpeg, Some((0xc9.., _))) => "a JPEG with arithmetic coding".into(),
+        _ => return damaged(format, error),
+    };
+    Error::new(kind).advice(format!("Convert it, for example: magick IN.jpg -depth 8 OUT.png. {SUPPORTED}"))
+}
+
 fn damaged(format: ImageFormat, error: ImageError) -> Error {
     if let ImageError::IoError(io) = &error
         && io.kind() == std::io::ErrorKind::UnexpectedEof
@@ -159,18 +176,27 @@ fn name(format: ImageFormat) -> &'static str {
 /// Whether an end marker follows the first scan. The decoder fills what is missing with grey; a cut file is an error here.
 /// The search begins at the scan because a thumbnail in the metadata has an end marker of its own.
 fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4).and_then(|slice| slice.first_chunk()) {
-        if marker == 0xda {
-            return bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]);
-        }
-        at += match marker {
-            0xff => 1, // a fill byte before a marker
-            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
-        };
-    }
+    let scan = jpeg_segments(bytes).find(|(marker, _)| *marker == SCAN);
     // Not walked through: what the decoder accepted stands.
-    true
+    scan.is_none_or(|(_, at)| bytes[at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]))
+}
+
+/// The marker of a scan.
+const SCAN: u8 = 0xda;
+
+/// Marker and place of the segments of a JPEG; right up to the first scan.
+fn jpeg_segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize)> {
+    let mut at = 2;
+    std::iter::from_fn(move || {
+        // A fill byte may stand before a marker.
+        while bytes.get(at..at + 2) == Some(&[0xff, 0xff]) {
+            at += 1;
+        }
+        let &[0xff, marker, high, low] = bytes.get(at..at + 4)?.first_chunk()? else { return None };
+        let place = at;
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+        Some((marker, place))
+    })
 }
 
 /// Eight bits, one or three channels, transparency on white.

@@ -85,6 +85,28 @@ fn progressive_and_cmyk_jpegs_are_read() {
 }
 
 #[test]
+fn jpegs_of_kinds_that_are_not_read_are_named_and_not_called_damaged() {
+    let frame = jpeg().windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = jpeg();
+        bytes[frame + at] = byte;
+        decode(&bytes).unwrap_err()
+    };
+    for (at, byte, what) in [
+        (4, 12, "a JPEG of 12 bits a colour"),
+        (4, 16, "a JPEG of 16 bits a colour"),
+        (1, 0xc3, "a lossless JPEG"),
+        (1, 0xc5, "a hierarchical JPEG"),
+        (1, 0xc9, "a JPEG with arithmetic coding"),
+    ] {
+        let error = with(at, byte);
+        assert_eq!(error.what(), what);
+        assert!(error.to_string().contains("\nConvert it, for example: magick"), "{error}");
+    }
+    assert!(with(4, 3).what().contains("damaged JPEG"));
+}
+
+#[test]
 fn sixteen_bit_colours_are_scaled() {
     let deep: Vec<u8> = [0u16, 0x8080, 0xffff].iter().flat_map(|value| value.to_ne_bytes()).collect();
     assert_eq!(decode(&png(&deep, 1, 1, ColorType::Rgb16)).unwrap().pixels, [0, 128, 255]);

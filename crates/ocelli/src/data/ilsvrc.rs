@@ -3,7 +3,7 @@
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
 use super::folder::{collect, file_name, list};
-use super::shards;
+use super::{mat, shards};
 use crate::words::counted;
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// What the ground-truth file's name ends in.
 const TRUTH: &str = "validation_ground_truth.txt";
-/// The synset lists that are looked for: the CLS-LOC kit's, and one's own.
-const SYNSETS: [&str; 2] = ["map_clsloc.txt", "synsets.txt"];
+/// The synset lists that are looked for: the 2012 kit's, the CLS-LOC kit's, and one's own.
+const SYNSETS: [&str; 3] = ["meta.mat", "map_clsloc.txt", "synsets.txt"];
 /// Where both are looked for, below the folder.
 const PLACES: [&str; 4] = ["", "data", "ILSVRC2012_devkit_t12/data", "ILSVRC2012_devkit_t12"];
 /// The archives as they come.
@@ -46,8 +46,7 @@ pub fn parse_synsets(bytes: &[u8]) -> Result<HashMap<u32, String>> {
         let mut words = text.split_whitespace();
         let bad = |what: String| {
             Error::new(format!("line {}: {what}", line + 1)).advice(
-                "Write a synset and its ILSVRC2012_ID on each line: n02119789 1. The kit's meta.mat has them; \
-                 docs/commands/data.md shows how to get them out.",
+                "Write a synset and its ILSVRC2012_ID on each line: n02119789 1. The kit's meta.mat, which is read too, has them.",
             )
         };
         let (Some(name), Some(number)) = (words.next(), words.next().and_then(|word| word.parse::<u32>().ok())) else {
@@ -61,6 +60,22 @@ pub fn parse_synsets(bytes: &[u8]) -> Result<HashMap<u32, String>> {
         true => Err(Error::new("no synsets in the list").advice("Write a synset and its number on each line.")),
         false => Ok(synsets),
     }
+}
+
+/// Reads the synsets of the development kit's `meta.mat`: the thousand classes, and what is above them.
+///
+/// # Errors
+/// It is no file of MATLAB's version 5 with an array of structures `synsets`; a synset or a number that is there twice.
+pub fn parse_meta(bytes: &[u8]) -> Result<HashMap<u32, String>> {
+    let mut synsets = HashMap::new();
+    let mut names = HashSet::new();
+    for (name, number) in mat::synsets(bytes)? {
+        if !names.insert(name.clone()) || synsets.insert(number, name.clone()).is_some() {
+            return Err(Error::new(format!("the synset {} or the number {number} is there twice", short(&name)))
+                .advice("Unpack the development kit again."));
+        }
+    }
+    Ok(synsets)
 }
 
 fn text(bytes: &[u8]) -> Result<&str> {
@@ -95,13 +110,14 @@ pub(super) fn open(root: &Path, options: &OpenOptions) -> Result<Option<Dataset>
     let Some(synset_path) = find(&|name| SYNSETS.contains(&name)) else {
         let what = format!("{}: {} without a list of synsets", root.display(), file_name(&truth_path));
         return Err(Error::new(what).advice(format!(
-            "Put {} beside it: the CLS-LOC kit has the first, docs/commands/data.md shows how to write the second.",
+            "Put {} beside it: the 2012 kit has the first, the CLS-LOC kit the second; docs/commands/data.md tells of the third.",
             SYNSETS.join(" or ")
         )));
     };
-    let parse = |path: &Path| super::decode::read_bytes(path);
-    let truth = parse_ground_truth(&parse(&truth_path)?).map_err(|error| error.at(truth_path.display()))?;
-    let synsets = parse_synsets(&parse(&synset_path)?).map_err(|error| error.at(synset_path.display()))?;
+    let read = |path: &Path| super::decode::read_bytes(path);
+    let truth = parse_ground_truth(&read(&truth_path)?).map_err(|error| error.at(truth_path.display()))?;
+    let parse = if synset_path.extension().is_some_and(|end| end == "mat") { parse_meta } else { parse_synsets };
+    let synsets = parse(&read(&synset_path)?).map_err(|error| error.at(synset_path.display()))?;
     let mut notes = Vec::new();
     let mut train = training(root, options, &mut notes)?;
     let val = validation(root, options, &mut notes)?;

@@ -127,6 +127,26 @@ fn a_list_of_synsets_needs_its_numbers() {
 }
 
 #[test]
+fn the_synsets_of_the_kits_meta_mat_are_read_as_they_come() {
+    let folder = as_it_comes();
+    let whole = opened(folder.path()).unwrap();
+    let data = folder.path().join("ILSVRC2012_devkit_t12/data");
+    fs::remove_file(data.join("map_clsloc.txt")).unwrap();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/meta.mat");
+    fs::copy(golden, data.join("meta.mat")).unwrap();
+    let meta = opened(folder.path()).unwrap();
+    assert_eq!(content(&meta, Split::Val), content(&whole, Split::Val));
+    assert_eq!(meta.classes, ["n01", "n02", "n03"], "what is above the leaves is no class");
+    // A number of a synset above the leaves is no class either.
+    fs::write(data.join("ILSVRC2012_validation_ground_truth.txt"), "3\n1001\n").unwrap();
+    assert!(opened(folder.path()).unwrap_err().what().ends_with("no training pictures of its synset n99"));
+    let bytes = fs::read(golden).unwrap();
+    fs::write(data.join("meta.mat"), &bytes[..400]).unwrap();
+    let error = opened(folder.path()).unwrap_err();
+    assert!(error.what().ends_with("meta.mat: damaged: cut off inside an element"), "{error}");
+}
+
+#[test]
 fn missing_parts_are_named() {
     let folder = as_it_comes();
     fs::remove_file(folder.path().join("ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt")).unwrap();

@@ -1,18 +1,20 @@
 //! Batches, made by worker threads, delivered in order.
 
 use super::augment::{Key, Source};
+use super::order::{Order, Sampling};
 use super::prepare::{Preparation, Scale, Window};
 use super::{Augment, Dataset, LoadOptions, Pca, Pictures, Split, Tta};
 use crate::{Error, Result};
 pub use ocelli_kernels::loss::Mixed;
-use ocelli_kernels::random::{self, Random};
-use serde::{Deserialize, Serialize};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-/// Batches that a worker makes ahead of the one that is asked for.
+/// Batches that wait for each worker, besides the one that it makes.
 const AHEAD: usize = 2;
+/// Bytes of pictures that all batches which are made or wait may take before fewer of them wait. Three batches of AlexNet's
+/// 128 take 238 MB: up to four workers are not held back.
+const AHEAD_BYTES: usize = 1 << 30;
 /// Pictures whose sums are joined first (ARCHITECTURE.md, "The same bits"); a part of a batch has whole groups of them.
 const GROUP: usize = 16;
 
@@ -34,18 +36,6 @@ pub struct Batch {
     pub indices: Vec<usize>,
     /// Pictures that could not be read and were left out.
     pub skipped: Vec<Error>,
-}
-
-/// Which pictures an epoch has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sampling {
-    /// Each once.
-    #[default]
-    Plain,
-    /// As many of each class, and as many in all as there are: those of rare classes more than once, of frequent ones a
-    /// part, the next part in the next epoch.
-    Balanced,
 }
 
 /// How training batches are made.
@@ -93,8 +83,7 @@ struct Job {
     scale: Scale,
     batch_size: usize,
     seed: u64,
-    shuffle: bool,
-    sampling: Sampling,
+    order: Order,
     augment: Option<Augment>,
     pca: Pca,
     part: [usize; 2],
@@ -163,8 +152,7 @@ impl Loader {
             scale: Scale::new(preparation),
             batch_size: options.batch_size,
             seed: options.seed,
-            shuffle: options.shuffle,
-            sampling: options.sampling,
+            order: Order { sampling: options.sampling, shuffle: options.shuffle, seed: options.seed },
             augment,
             pca: options.pca,
             part: [0, 1],
@@ -249,12 +237,13 @@ impl Loader {
     /// The batches of an epoch from batch `first` on, in an order that (seed, epoch) fix. Workers stop when the iterator is
     /// dropped.
     pub fn epoch(&self, epoch: u64, first: usize) -> Batches {
-        let order = self.job.order(epoch);
+        let order: Arc<[usize]> = self.job.order.of(&self.job.pictures, epoch).into();
         let last = self.batches();
         let workers = self.workers.min(last.saturating_sub(first));
         let (mut queues, mut threads, spare) = (Vec::new(), Vec::new(), Spare::default());
+        let ahead = ahead(workers, self.job.batch_bytes());
         for worker in 0..workers {
-            let (sender, receiver) = sync_channel(AHEAD);
+            let (sender, receiver) = sync_channel(ahead);
             let (job, order, spare) = (Arc::clone(&self.job), Arc::clone(&order), Arc::clone(&spare));
             threads.push(std::thread::spawn(move || {
                 for batch in (first + worker..last).step_by(workers) {
@@ -271,44 +260,20 @@ impl Loader {
     }
 }
 
+/// Batches of so many bytes that wait for each of the workers: a worker has one more in its hands.
+fn ahead(workers: usize, bytes: usize) -> usize {
+    (AHEAD_BYTES / workers.saturating_mul(bytes).max(1)).saturating_sub(1).min(AHEAD)
+}
+
 impl Job {
+    /// Bytes of a whole batch's pictures.
+    fn batch_bytes(&self) -> usize {
+        let [height, width] = self.preparation.size;
+        self.batch_size * self.views() * self.preparation.channels * height * width * size_of::<f32>()
+    }
+
     fn views(&self) -> usize {
         if self.augment.is_some() { 1 } else { self.windows.len() }
-    }
-
-    /// The positions of the split in the order of an epoch.
-    fn order(&self, epoch: u64) -> Arc<[usize]> {
-        let mut order = match self.sampling {
-            Sampling::Plain => self.pictures.usable.clone(),
-            Sampling::Balanced => self.balanced(epoch),
-        };
-        if self.shuffle {
-            Random::new(self.seed, random::name("order"), epoch, 0).shuffle(&mut order);
-        }
-        order.into()
-    }
-
-    /// As many positions of each class that has some. A class's pictures pass in an order of their own, pass after pass; each
-    /// epoch takes the next of them.
-    fn balanced(&self, epoch: u64) -> Vec<usize> {
-        let (data, split) = (&self.pictures.data, self.pictures.split);
-        let mut classes = vec![Vec::new(); data.classes.len()];
-        self.pictures.usable.iter().for_each(|&position| classes[data.label(split, position) as usize].push(position));
-        classes.retain(|class| !class.is_empty());
-        let (all, count) = (self.pictures.len(), classes.len().max(1));
-        let mut order = Vec::with_capacity(all);
-        for (i, class) in classes.iter().enumerate() {
-            let share = all / count + usize::from(i < all % count);
-            let first = epoch as usize * share;
-            for pass in first / class.len()..(first + share).div_ceil(class.len()) {
-                let mut passing = class.clone();
-                Random::new(self.seed, random::name("balanced"), pass as u64, i as u64).shuffle(&mut passing);
-                let start = pass * class.len();
-                let taken = first.max(start) - start..(first + share).min(start + class.len()) - start;
-                order.extend_from_slice(&passing[taken]);
-            }
-        }
-        order
     }
 
     /// A batch of an epoch; `images` is memory for its pictures, whatever is in it.

@@ -102,6 +102,15 @@ fn without_shuffling_pictures_come_in_file_order_with_their_labels_and_pixels() 
 }
 
 #[test]
+fn batches_that_wait_are_bounded_by_number_and_by_memory() {
+    let alexnet = 128 * 227 * 227 * 3 * 4;
+    assert_eq!([1, 2, 4, 6, 16, 1000].map(|workers| ahead(workers, alexnet)), [2, 2, 2, 1, 0, 0]);
+    assert_eq!(ahead(64, 64 * 28 * 28 * 4), 2, "small batches are not held back");
+    assert_eq!(ahead(0, 0), 2);
+    assert_eq!(loader("flip", 1, true).job.batch_bytes(), 64 * 28 * 28 * 4);
+}
+
+#[test]
 fn dropping_an_epoch_early_stops_its_workers() {
     let loader = loader("none", 3, true);
     let mut batches = loader.epoch(0, 0);

@@ -52,6 +52,10 @@ pub trait LayerKind: Text + fmt::Debug + Send + Sync {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+    /// Its numbers besides a window and groups, for the summary: `k 2, alpha 1e-4`.
+    fn numbers(&self) -> String {
+        String::new()
+    }
     /// How many inputs the layer takes.
     fn inputs(&self) -> RangeInclusive<usize> {
         1..=1

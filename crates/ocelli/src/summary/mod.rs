@@ -79,6 +79,8 @@ pub struct Row {
     pub output: Shape,
     /// Its sliding window, padding resolved.
     pub window: Option<Window>,
+    /// Other numbers of its kind: the rate of dropout, the formula of LRN.
+    pub numbers: String,
     /// Groups of a convolution, 1 elsewhere.
     pub groups: usize,
     /// (N − F + P)/S + 1 of rows and columns.
@@ -194,6 +196,7 @@ fn row(net: &Resolved, index: usize, field: Option<ReceptiveField>) -> Row {
         inputs: if layer.inputs == [before] { vec![] } else { layer.inputs.iter().map(name).collect() },
         output: layer.shape,
         window: layer.input_shapes[0].size().and_then(|size| layer.kind.window(size)),
+        numbers: layer.kind.numbers(),
         groups: conv.map_or(1, |conv| conv.groups),
         formulas: layer.formulas(),
         parameters: learned.map(|p| p.len() as u64).sum(),

@@ -61,7 +61,7 @@ fn cells(row: &Row) -> [String; 9] {
     ]
 }
 
-/// `conv 5x5, stride 2, padding 1`.
+/// `conv 5x5, stride 2, padding 1`; `lrn 5, k 2, alpha 1e-4`.
 pub(super) fn what(row: &Row) -> String {
     let mut text = row.type_name.to_owned();
     if let Some(window) = &row.window {
@@ -83,6 +83,9 @@ pub(super) fn what(row: &Row) -> String {
         if row.groups > 1 {
             text += &format!(", {} groups", row.groups);
         }
+    }
+    if !row.numbers.is_empty() {
+        text += &format!(" {}", row.numbers);
     }
     if !row.inputs.is_empty() {
         text += &format!(" ({})", row.inputs.join(", "));

@@ -127,7 +127,7 @@ fn the_recipe_of_alexnet_says_what_the_paper_says() {
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let bare = (1..lines.len()).filter(|&i| !lines[i].is_empty() && !lines[i].starts_with('#'));
-    let uncommented: Vec<&str> = bare.filter(|&i| lines[i - 1].is_empty()).map(|i| lines[i]).collect();
+    let uncommented: Vec<&str> = bare.filter(|&i| !lines[i - 1].starts_with('#')).map(|i| lines[i]).collect();
     assert_eq!(uncommented, [""; 0]);
     let net = crate::net::Net::open(&settings.net).unwrap().resolve(Some(1000), None).unwrap();
     let ones: Vec<&str> =

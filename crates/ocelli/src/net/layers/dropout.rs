@@ -31,6 +31,9 @@ impl LayerKind for Dropout {
     fn check(&self) -> Result<()> {
         within("rate", self.rate, 0.0..1.0, "a number from 0 to below 1")
     }
+    fn numbers(&self) -> String {
+        self.rate.to_string()
+    }
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         Ok(inputs[0])
     }

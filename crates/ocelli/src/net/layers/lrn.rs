@@ -59,6 +59,14 @@ impl LayerKind for Lrn {
         within("k", self.k, 1e-6..=1e6, "a number from 1e-6 to 1e6")
     }
 
+    /// Which of the formulas, and whether groups are apart, is what nets of the same shapes differ in.
+    fn numbers(&self) -> String {
+        let divided = if self.divide_by_size { format!("/{}", self.size) } else { String::new() };
+        let beta = if self.beta == beta() { String::new() } else { format!(", beta {}", self.beta) };
+        let groups = if self.groups == 1 { String::new() } else { format!(", {} groups", self.groups) };
+        format!("{}, k {}, alpha {:e}{divided}{beta}{groups}", self.size, self.k, self.alpha)
+    }
+
     fn shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [channels, _, _] = inputs[0].map()?;
         if !channels.is_multiple_of(self.groups) {

@@ -126,6 +126,26 @@ fn alexnet_of_the_paper_normalises_before_it_pools_and_has_two_groups() {
 }
 
 #[test]
+fn norms_and_dropout_of_the_alexnets_are_the_papers_and_caffes() {
+    for (name, groups, k, divide_by_size) in
+        [("alexnet-2012-2gpu", 2, 2.0, false), ("alexnet-slide", 1, 2.0, false), ("caffenet", 1, 1.0, true)]
+    {
+        let net = zoo(name);
+        let right = layers::Lrn { size: 5, alpha: 1e-4, beta: 0.75, k, groups, divide_by_size };
+        for norm in ["norm1", "norm2"] {
+            let lrn = net.layer(norm).unwrap().kind.as_any().downcast_ref::<layers::Lrn>();
+            assert_eq!(lrn, Some(&right), "{name}: {norm}");
+        }
+        let types: Vec<&str> = net.layers.iter().map(|layer| layer.kind.type_name()).collect();
+        assert_eq!(types[types.len() - 7..], ["linear", "relu", "dropout", "linear", "relu", "dropout", "linear"]);
+        let rates = net.layers.iter().filter_map(|layer| layer.kind.as_any().downcast_ref::<layers::Dropout>());
+        assert_eq!(rates.map(|dropout| dropout.rate).collect::<Vec<_>>(), [0.5, 0.5], "{name}");
+    }
+    let owt = zoo("alexnet-owt");
+    assert!(drawn(&owt, &["lrn"]).is_empty());
+}
+
+#[test]
 fn alexnets_layers_have_the_parameters_and_multiply_adds_of_the_table() {
     let table = [
         ("conv1", 34_944, 105_415_200),
