@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Times ocelli, PyTorch (both memory layouts) and ONNX Runtime side by side on the CPU and writes BENCHMARKS.md's table.
 
-    scripts/peers.sh                                                     once: the Python environment
-    cargo build --release
-    ~/.cache/ocelli-peers/bin/python scripts/compare.py [--threads 2] [--only lenet5,vgg16] [--mode infer|train]
-                                                        [--rounds 3] [--write]
-    ~/.cache/ocelli-peers/bin/python scripts/compare.py --convs [--threads 2] [--rounds 3] [--write]     the list benches/convs.txt
+    benches/compare [--threads 2] [--only lenet5,vgg16] [--mode infer|train] [--rounds 3] [--write]
+    benches/compare --convs [--threads 2] [--rounds 3] [--write]     the list benches/convs.txt
+
+benches/compare makes what is missing, the peers' Python environment and ocelli, and starts this script.
 
 All sides take turns in one sitting: a round times each of them once, and a figure is the median of the rounds, each of
 which is the median of samples of at least 50 ms. Of single convolutions it is the fastest round. Inputs are random float32 in NCHW for ocelli and ONNX Runtime. Training
@@ -136,7 +135,7 @@ def ocelli(name, mode, batch, threads):
 
 
 def measure(name, mode, batch, args):
-    """Medians over the rounds, by who ran."""
+    """Milliseconds of each round, by who ran."""
     sides = {
         "ocelli": lambda: ocelli(name, mode, batch, args.threads),
         "PyTorch NCHW": lambda: pytorch(name, mode, batch, torch.contiguous_format),
@@ -148,11 +147,11 @@ def measure(name, mode, batch, args):
     for _ in range(args.rounds):
         for side, run in sides.items():
             times[side].append(run())
-    result = {side: statistics.median(values) for side, values in times.items()}
-    for side, ms in result.items():
+    for side, values in times.items():
+        ms = statistics.median(values)
         print(json.dumps({"peer": side, "net": name, "mode": mode, "batch": batch, "threads": args.threads,
                           "median_ms": round(ms, 3), "images_per_s": round(batch / ms * 1e3, 1)}), flush=True)
-    return result
+    return times
 
 
 def conv_ocelli(problem, threads):
@@ -179,13 +178,14 @@ def convs(args):
     """The list's table: how many times faster than PyTorch's better layout, pass by pass."""
     lines = (ROOT / "benches/convs.txt").read_text().splitlines()
     problems = [line for line in lines if line and not line.startswith("#")]
-    rows, all_speeds = [], []
+    rows, all_speeds, spreads = [], [], []
     for problem in problems:
         ours, peers = [], []
         for _ in range(args.rounds):
             times, kernels = conv_ocelli(problem, args.threads)
             ours.append(times)
             peers += [conv_pytorch(problem, layout) for layout in (torch.contiguous_format, torch.channels_last)]
+        spreads += [max(times) / min(times) - 1 for times in zip(*ours)]
         # The fastest round of each pass: whoever else uses the processor only ever slows a round down.
         ours, peers = ([min(times) for times in zip(*rounds)] for rounds in (ours, peers))
         speeds = [peer / our for our, peer in zip(ours, peers)]
@@ -197,7 +197,7 @@ def convs(args):
     slow = sum(speed < 0.8 for speed in all_speeds)
     head = (f"{setting(args)}. Of {len(problems)} convolutions in three passes: milliseconds, kernel, and how many times faster than "
             f"PyTorch's better memory layout, **bold** where slower, by the fastest of {args.rounds} rounds taken in turn; packing of weights "
-            f"is counted. Geometric mean "
+            f"is counted. Between rounds ocelli's times differ by {statistics.median(spreads):.0%} in the median, {max(spreads):.0%} at most. Geometric mean "
             f"{statistics.geometric_mean(all_speeds):.2f}, smallest {min(all_speeds):.2f}, {slow} of {len(all_speeds)} under 0.8.")
     return "\n".join([head, "", "| convolution | forward | data gradient | weight gradient |", "|---|---|---|---|", *rows])
 
@@ -217,16 +217,19 @@ def setting(args):
 
 def table(rows, args):
     lines = [
-        f"{setting(args)}; milliseconds, median of {args.rounds} rounds taken in turn. The last column is ocelli's time against the fastest "
-        "other: below 1 ocelli is ahead, **bold** where it is behind.", "",
-        "| network | mode | batch | ocelli | PyTorch NCHW | PyTorch NHWC | ONNX Runtime | ratio |",
+        f"{setting(args)}; milliseconds, median of {args.rounds} rounds taken in turn. The last column is how many times faster than the "
+        "fastest other ocelli is, by the medians, **bold** where slower, and in brackets the least and the most of single rounds.", "",
+        "| network | mode | batch | ocelli | PyTorch NCHW | PyTorch NHWC | ONNX Runtime | times faster |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, mode, batch, result in rows:
-        ratio = result["ocelli"] / min(ms for side, ms in result.items() if side != "ocelli")
+    for name, mode, batch, times in rows:
+        result = {side: statistics.median(values) for side, values in times.items()}
+        peer = min((side for side in times if side != "ocelli"), key=result.get)
+        speed = result[peer] / result["ocelli"]
+        rounds = [min(others) / ours for ours, *others in zip(times["ocelli"], *(times[side] for side in times if side != "ocelli"))]
         cells = [show(result[side]) if side in result else "" for side in ("ocelli", "PyTorch NCHW", "PyTorch NHWC", "ONNX Runtime")]
-        shown = f"{ratio:.2f}" if ratio <= 1 else f"**{ratio:.2f}**"
-        lines.append(f"| {name} | {mode} | {batch} | {' | '.join(cells)} | {shown} |")
+        shown = f"{speed:.2f}" if speed >= 1 else f"**{speed:.2f}**"
+        lines.append(f"| {name} | {mode} | {batch} | {' | '.join(cells)} | {shown} ({min(rounds):.2f}–{max(rounds):.2f}) |")
     return "\n".join(lines)
 
 

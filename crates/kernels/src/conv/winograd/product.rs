@@ -90,7 +90,7 @@ impl Product {
     }
 
     /// Whether [`Product::pack`] transforms the weights.
-    fn keeps(&self) -> bool {
+    pub fn keeps(&self) -> bool {
         let [h, w] = self.grid();
         h * w >= KEPT
     }
