@@ -16,17 +16,19 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(echo $coverage) --cfg fuzzing" \
   cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host" --target-dir fuzz/target
 
-failed=0
 mkdir -p fuzz/artifacts
-for target in "$@"; do
-  mkdir -p "fuzz/corpus/$target" # what it finds, not committed; the seeds are
-  if "fuzz/target/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-    -artifact_prefix="fuzz/artifacts/$target-" "fuzz/corpus/$target" "fuzz/seeds/$target" >"fuzz/artifacts/$target.log" 2>&1; then
-    echo "$target: $(grep '^Done' "fuzz/artifacts/$target.log")"
+one() {
+  mkdir -p "fuzz/corpus/$1" # what it finds, not committed; the seeds are
+  if "fuzz/target/$host/release/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    -artifact_prefix="fuzz/artifacts/$1-" "fuzz/corpus/$1" "fuzz/seeds/$1" >"fuzz/artifacts/$1.log" 2>&1; then
+    echo "$1: $(grep '^Done' "fuzz/artifacts/$1.log")"
   else
-    failed=1
-    echo "$target: FAILED"
-    tail -40 "fuzz/artifacts/$target.log"
+    echo "$1: FAILED"
+    tail -40 "fuzz/artifacts/$1.log"
+    return 1
   fi
-done
-exit $failed
+}
+export -f one
+export host seconds
+# As many at a time as there are cores.
+printf '%s\n' "$@" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} bash -c 'one "$1"' fuzz {}

@@ -115,6 +115,22 @@ impl Arena {
         parts
     }
 
+    /// Gives the memory of a part back to the system, which loses its values: whole pages of it, where the system is Linux.
+    pub fn give_back(&mut self, span: Span) {
+        self.check(span);
+        #[cfg(all(target_os = "linux", not(miri)))]
+        {
+            /// A multiple of every size that pages have.
+            const PAGE: usize = 64 << 10;
+            let start = self.words[self.first..].as_mut_ptr() as usize + span.start;
+            let (first, end) = (start.next_multiple_of(PAGE), (start + span.len) / PAGE * PAGE);
+            if first < end {
+                // SAFETY: pages that lie in this exclusively borrowed part alone; they read as zeros from now on, or as before.
+                unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
     fn check(&self, span: Span) {
         assert!(span.start.is_multiple_of(ALIGN), "span {span:?} is not aligned");
         assert!(span.start <= self.len() && span.len <= self.len() - span.start, "span {span:?} of {}", self.len());
@@ -123,7 +139,7 @@ impl Arena {
 
 /// Asks Linux to back the memory with pages of 2 MB, as far as it covers whole ones: products walk over more pages of 4 KB
 /// than the processor holds addresses of. Nothing else depends on the answer.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn ask_for_huge_pages(words: &[u64]) {
     const HUGE: usize = 2 << 20;
     let start = words.as_ptr() as usize;
@@ -134,7 +150,7 @@ fn ask_for_huge_pages(words: &[u64]) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 fn ask_for_huge_pages(_: &[u64]) {}
 
 /// Parts borrowed by [`Arena::parts`], in the order asked for.
@@ -199,6 +215,22 @@ mod tests {
             assert!((all.as_ptr() as usize).is_multiple_of(ALIGN));
             assert!(all.iter().all(|value| value.to_bits() == 0));
         }
+    }
+
+    #[test]
+    fn what_lies_beside_a_part_that_is_given_back_stays() {
+        let mut arena = Arena::new(1 << 20).unwrap();
+        let all = Span { start: 0, len: 1 << 20 };
+        arena.f32_mut(all).fill(2.0);
+        let part = Span { start: 64, len: (1 << 20) - 128 };
+        arena.give_back(part);
+        assert_eq!((arena.f32(all)[15], arena.f32(all)[(1 << 18) - 16]), (2.0, 2.0));
+        let given = arena.f32(part).iter().filter(|&&value| value == 0.0).count();
+        if cfg!(all(target_os = "linux", not(miri))) {
+            assert!(given * 4 >= (1 << 20) - (3 << 16), "{given} values");
+        }
+        arena.f32_mut(part).fill(3.0);
+        assert!(arena.f32(part).iter().all(|&value| value == 3.0));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl<'a> NetBench<'a> {
     /// # Errors
     /// The network cannot be run.
     pub fn infer(self, layers: bool) -> Result<(f64, Vec<(Part, Timing)>)> {
-        let mut inference = Inference::new(self.net, self.tensors, self.device, self.n)?;
+        let mut inference = Inference::new(self.net, self.tensors, self.device, self.n)?.only_answers();
         let Batch { n, images, .. } = &Self::pictures(self.net, self.n);
         let ms = median_ms(&mut || inference.logits(images, *n).map(drop))?;
         let timings = if layers { inference.profile(images, *n)? } else { Vec::new() };

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use ocelli::bench::{self, ConvBench, LayerTimes, NetBench};
 use ocelli::data;
 use ocelli::error::{Error, Result};
-use ocelli::exec;
+use ocelli::exec::{self, Work};
 use serde_json::json;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl Bench {
         let (net, tensors) = net_or_model(name)?;
         let (device, batch, threads) = (device(globals), self.batch_size, globals.threads());
         let options = bench::train_options();
-        let memory = exec::memory(&net, (self.mode == Mode::Train).then_some(&options), &device, batch)?;
-        let memory = memory.stored + memory.scratch;
+        let work = if self.mode == Mode::Train { Work::Train(&options) } else { Work::Infer };
+        let memory = exec::memory(&net, work, &device, batch)?.bytes();
         let bench = NetBench::new(&net, tensors, &device, batch);
         let (mode, (ms, timings)) = match self.mode {
             Mode::Infer => ("infer", bench.infer(self.layers)?),

@@ -32,6 +32,12 @@ impl Inference {
         Ok(Inference { session, plan, graph, net: net.clone(), batch, inside: None })
     }
 
+    /// The same, taking less memory: weights are kept packed only. [`Inference::activations`] fails after the first answer.
+    pub fn only_answers(mut self) -> Inference {
+        self.session.settle(self.plan);
+        self
+    }
+
     /// The main output before softmax, `[n, outputs]`, for pictures `[n, channels, height, width]`. The result does not
     /// depend on the batch size, bit for bit.
     ///

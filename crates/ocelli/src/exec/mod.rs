@@ -100,6 +100,9 @@ pub trait Session: Send {
     /// # Errors
     /// There is not enough.
     fn reserve(&mut self, plan: usize) -> Result<()>;
+    /// Promises that this is the only plan, and that parameters will not change once it has run: where weights are packed,
+    /// they need not be kept as they were. Adding plans and writing parameters fails from then on.
+    fn settle(&mut self, _plan: usize) {}
     /// Runs a part of a plan with `n` pictures.
     ///
     /// # Errors
@@ -135,21 +138,51 @@ pub trait Session: Send {
 pub struct Memory {
     /// Parameters, optimiser state and packed weights.
     pub stored: usize,
-    /// Activations, gradients and workspace of all plans.
+    /// Activations, gradients and workspace: of the plan that needs most, because the plans run one at a time.
     pub scratch: usize,
 }
 
-/// What inference takes, or training with `options` and its validation, for a batch (or a part of one); asked of the plans, without taking it.
+impl Memory {
+    /// All of it.
+    pub fn bytes(&self) -> usize {
+        self.stored + self.scratch
+    }
+}
+
+/// What a session is opened for.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// Answers and nothing else, see [`Inference::only_answers`].
+    Infer,
+    /// Training steps alone, and the average where one is kept.
+    Train(&'a TrainOptions),
+    /// Training steps, and answers of the network in training between them.
+    TrainAndEvaluate(&'a TrainOptions),
+}
+
+/// What work takes for a batch (or a part of one); asked of the plans, without taking it.
+///
+/// A [`Training`] takes what [`Work::Train`] does until it answers for the first time: the system gives memory that nothing
+/// has been written to yet to nobody.
 ///
 /// # Errors
 /// The network cannot be run, or not be trained.
-pub fn memory(net: &Resolved, options: Option<&TrainOptions>, device: &Device, batch: usize) -> Result<Memory> {
+pub fn memory(net: &Resolved, work: Work, device: &Device, batch: usize) -> Result<Memory> {
     let mut session = device.session()?;
-    session.add(&Arc::new(build::inference(net)?), batch, false)?;
-    if let Some(options) = options {
+    if let Work::Train(options) | Work::TrainAndEvaluate(options) = work {
         session.add(&Arc::new(build::training(net, options, batch)?.graph), batch, false)?;
         if options.average {
             average::Averages::add(net, &mut *session, batch)?;
+        }
+    }
+    if let Work::Infer | Work::TrainAndEvaluate(_) = work {
+        let mut evaluated = build::inference(net)?;
+        if matches!(work, Work::TrainAndEvaluate(options) if options.average) {
+            average::rename(&mut evaluated);
+        }
+        let plan = session.add(&Arc::new(evaluated), batch, false)?;
+        if let Work::Infer = work {
+            session.settle(plan);
         }
     }
     Ok(session.memory())

@@ -58,7 +58,7 @@ pub struct BufferId(usize);
 enum Bank {
     /// Parameters, optimiser state and packed weights, shared by all plans of a session.
     Store(Span),
-    /// Memory of one plan, used again as soon as a value is no longer needed.
+    /// Memory of one run, used again as soon as a value is no longer needed.
     Scratch,
 }
 
@@ -79,6 +79,8 @@ pub struct Step {
     writes: Vec<Place>,
     /// Spans of the read and written parts in the store and in the scratch arena.
     spans: [Vec<Span>; 4],
+    /// Of a constant step: parameters that nothing after it reads.
+    sources: Vec<Span>,
     /// The layer it belongs to.
     pub layer: Option<usize>,
     /// Of a batch in parts it runs in the last one only.
@@ -126,12 +128,15 @@ impl<'a> Io<'a> {
     }
 }
 
-/// Parameters, state and packed weights of a session, by name.
+/// The memory of a session: parameters, state and packed weights by name, and what its plans compute in.
 #[derive(Default)]
 pub struct Store {
     arena: Arena,
     used: usize,
     spans: BTreeMap<String, Span>,
+    /// One for all plans, because one runs at a time. Made by the first run: a session that only says what it needs takes
+    /// no memory.
+    scratch: Arena,
 }
 
 impl Store {
@@ -174,6 +179,19 @@ impl Store {
             self.arena = grown;
         }
         Ok(&mut self.arena)
+    }
+    /// Memory for a plan to compute in. What another plan has computed may be lost.
+    fn reserve_scratch(&mut self, plan: &Plan) -> Result<()> {
+        if self.scratch.len() >= plan.bytes {
+            return Ok(());
+        }
+        self.scratch = Arena::default(); // Given back first.
+        self.scratch = Arena::new(plan.bytes).ok_or_else(|| {
+            let (batch, needed) = (plan.batch, bytes(plan.bytes as u64));
+            Error::new(format!("no memory for a batch of {batch}: its activations take {needed}"))
+                .advice("Use a smaller --batch-size, or end other programs; `ocelli summary` tells what a batch takes.")
+        })?;
+        Ok(())
     }
 }
 
@@ -317,14 +335,14 @@ impl<'g> Builder<'g> {
     pub fn finish(self, forward_steps: usize) -> Plan {
         let (constants, steps): (Vec<_>, Vec<_>) = self.steps.into_iter().partition(|s| s.constant);
         let mut lives = vec![None; self.buffers.len()];
-        for (time, step) in steps.iter().enumerate() {
+        for (time, step) in constants.iter().chain(&steps).enumerate() {
             for buffer in step.reads.iter().chain(&step.writes) {
                 let (first, last) = lives[buffer.0].get_or_insert((time, time));
                 *first = time.min(*first);
                 *last = time.max(*last);
             }
         }
-        let end = steps.len();
+        let end = constants.len() + steps.len();
         let requests: Vec<memory::Request> = self
             .buffers
             .iter()
@@ -356,18 +374,18 @@ impl<'g> Builder<'g> {
             let (writes, store_writes, scratch_writes) = place(&step.writes);
             let spans = [store_reads, store_writes, scratch_reads, scratch_writes];
             let PendingStep { body, layer, last_part, name, kernel, .. } = step;
-            Step { body, reads, writes, spans, layer, last_part, name, kernel }
+            Step { body, reads, writes, spans, sources: vec![], layer, last_part, name, kernel }
         };
         let values = self.of_value.iter().map(|b| b.as_ref().map(&span)).collect();
-        Plan {
-            constants: constants.into_iter().map(bind).collect(),
-            steps: steps.into_iter().map(bind).collect(),
-            forward_steps,
-            values,
-            scratch: None,
-            bytes,
-            batch: self.batch,
+        let mut constants: Vec<Step> = constants.into_iter().map(&bind).collect();
+        let steps: Vec<Step> = steps.into_iter().map(&bind).collect();
+        let used = |step: &Step| step.spans[..2].concat();
+        let mut later: Vec<Span> = steps.iter().flat_map(used).collect();
+        for step in constants.iter_mut().rev() {
+            step.sources = step.spans[0].iter().filter(|span| !later.contains(span)).copied().collect();
+            later.extend(used(step));
         }
+        Plan { constants, steps, settled: false, forward_steps, values, bytes, batch: self.batch }
     }
 }
 
@@ -375,10 +393,10 @@ impl<'g> Builder<'g> {
 pub struct Plan {
     constants: Vec<Step>,
     steps: Vec<Step>,
+    /// Whether a constant step gives back what nothing after it reads.
+    settled: bool,
     forward_steps: usize,
     values: Vec<Option<(bool, Span)>>,
-    /// Made by the first run: a plan that only says what it needs takes no memory.
-    scratch: Option<Arena>,
     bytes: usize,
     /// Most pictures in a run.
     pub batch: usize,
@@ -409,61 +427,58 @@ impl Plan {
     ///
     /// # Errors
     /// There is not enough.
-    pub fn reserve(&mut self, store: &mut Store) -> Result<()> {
-        memory_of(&mut self.scratch, self.bytes, self.batch)?;
+    pub fn reserve(&self, store: &mut Store) -> Result<()> {
+        store.reserve_scratch(self)?;
         store.arena().map(drop)
+    }
+
+    /// From now on the constants give the memory of parameters back that nothing else reads, so they run once more at most.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Bytes of the parameters that a settled plan gives back.
+    pub fn given_back(&self) -> usize {
+        let sources = self.constants.iter().filter(|_| self.settled).flat_map(|step| &step.sources);
+        sources.map(|span| span.len).sum()
     }
 
     /// Runs a part; `after` is called after each step.
     ///
     /// # Errors
     /// There is not enough memory.
-    pub fn run(&mut self, part: Part, run: &Run, store: &mut Store, mut after: impl FnMut(&Step)) -> Result<()> {
-        let Plan { constants, steps, forward_steps, scratch, bytes, batch, .. } = self;
-        let scratch = memory_of(scratch, *bytes, *batch)?;
-        let steps = match part {
-            Part::Constants => &constants[..],
-            Part::Forward => &steps[..*forward_steps],
-            Part::Backward => &steps[*forward_steps..],
-        };
-        let store = store.arena()?;
-        for step in steps {
+    pub fn run(&self, part: Part, run: &Run, store: &mut Store, mut after: impl FnMut(&Step)) -> Result<()> {
+        self.reserve(store)?;
+        let Store { arena, scratch, .. } = store;
+        for step in self.steps(part) {
             if step.last_part && run.feed.rest > 0 {
                 continue;
             }
             let [store_reads, store_writes, scratch_reads, scratch_writes] = &step.spans;
             let mut io = Io {
-                store: store.parts(store_reads, store_writes),
+                store: arena.parts(store_reads, store_writes),
                 scratch: scratch.parts(scratch_reads, scratch_writes),
                 reads: &step.reads,
                 writes: &step.writes,
             };
             (step.body)(run, &mut io);
+            if self.settled {
+                step.sources.iter().for_each(|&span| arena.give_back(span));
+            }
             after(step);
         }
         Ok(())
     }
 
-    /// The memory of a value after a run, if it was kept.
-    pub fn value<'a>(&'a self, value: ValueId, store: &'a Store) -> Option<&'a [f32]> {
+    /// The memory of a value after a run, if it was kept and no other plan ran since.
+    pub fn value<'a>(&self, value: ValueId, store: &'a Store) -> Option<&'a [f32]> {
         let (stored, span) = self.values.get(value.index()).copied().flatten()?;
-        let arena = if stored { Some(&store.arena) } else { self.scratch.as_ref() };
-        arena.filter(|arena| span.range().end <= arena.len()).map(|arena| arena.f32(span))
+        let arena = if stored { &store.arena } else { &store.scratch };
+        (span.range().end <= arena.len()).then(|| arena.f32(span))
     }
 
     /// Bytes of activations, gradients and workspace.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// A plan's memory, taken when it is needed for the first time.
-fn memory_of(scratch: &mut Option<Arena>, needed: usize, batch: usize) -> Result<&mut Arena> {
-    if scratch.is_none() {
-        *scratch = Arena::new(needed);
-    }
-    scratch.as_mut().ok_or_else(|| {
-        Error::new(format!("no memory for a batch of {batch}: its activations take {}", bytes(needed as u64)))
-            .advice("Use a smaller --batch-size, or end other programs; `ocelli summary` tells what a batch takes.")
-    })
 }

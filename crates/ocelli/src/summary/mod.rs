@@ -10,7 +10,7 @@ pub use dense::{Dense, compare_dense, dense_table};
 pub use towers::{GTX_580, Tier, TowerMemory, Towers};
 
 use crate::error::Result;
-use crate::exec::{self, Device, Loss, Optimizer, TrainOptions};
+use crate::exec::{self, Device, Loss, Optimizer, TrainOptions, Work};
 use crate::net::{Parameter, Resolved, ResolvedLayer, Role, Source};
 use crate::shape::{Formula, ReceptiveField, Shape};
 use crate::words::count;
@@ -42,14 +42,16 @@ pub struct Summary {
     pub notes: Vec<String>,
 }
 
-/// Bytes that a batch takes.
+/// Bytes that are resident for a batch, the pictures themselves included, besides the program's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// To infer: parameters, packed weights, workspace, and the activations that are alive at the same time.
     pub infer: usize,
-    /// To train by SGD with momentum: also the momenta, the gradients, and the activations that they need. `None` for a
-    /// network that cannot be trained.
+    /// To train by SGD with momentum: parameters, momenta, and the activations and gradients that are alive at the same
+    /// time. `None` for a network that cannot be trained.
     pub train: Option<usize>,
+    /// The same with answers between the training steps, whose packed weights are kept beside.
+    pub train_and_evaluate: Option<usize>,
 }
 
 impl Memory {
@@ -60,9 +62,13 @@ impl Memory {
         };
         let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false };
         let options = TrainOptions::new(loss, optimizer);
-        let bytes = |memory: exec::Memory| memory.stored + memory.scratch;
-        let train = exec::memory(net, Some(&options), device, batch).map(bytes).ok();
-        Ok(Memory { infer: exec::memory(net, None, device, batch).map(bytes)?, train })
+        let pictures = net.input.iter().product::<usize>().saturating_mul(batch * FLOAT as usize);
+        let bytes = |work| exec::memory(net, work, device, batch).map(|memory| memory.bytes() + pictures);
+        Ok(Memory {
+            infer: bytes(Work::Infer)?,
+            train: bytes(Work::Train(&options)).ok(),
+            train_and_evaluate: bytes(Work::TrainAndEvaluate(&options)).ok(),
+        })
     }
 }
 
@@ -175,6 +181,7 @@ impl Summary {
             "activation_bytes": self.activation_bytes,
             "infer_bytes": self.memory.infer,
             "train_bytes": self.memory.train,
+            "train_and_evaluate_bytes": self.memory.train_and_evaluate,
             "notes": self.notes,
             "layers": layers,
         })

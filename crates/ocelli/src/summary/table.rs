@@ -27,8 +27,12 @@ impl fmt::Display for Summary {
         writeln!(f, "MACs          {} a picture, multiply and add counted as one", count(self.macs))?;
         writeln!(f, "connections   {}", count(self.connections))?;
         writeln!(f, "activations   {} a picture", bytes(self.activation_bytes))?;
-        let train = self.memory.train.map_or(String::new(), |train| format!(", {} to train", bytes(train as u64)));
-        writeln!(f, "memory        about {} to infer{train}, for {pictures}", bytes(self.memory.infer as u64))
+        let part =
+            |needed: Option<usize>, what| needed.map_or(String::new(), |n| format!(", {} {what}", bytes(n as u64)));
+        let (train, both) =
+            (part(self.memory.train, "to train"), part(self.memory.train_and_evaluate, "with evaluation"));
+        writeln!(f, "memory        about {} to infer{train}{both}, for {pictures}", bytes(self.memory.infer as u64))?;
+        writeln!(f, "              and some 10 MB for the program")
     }
 }
 

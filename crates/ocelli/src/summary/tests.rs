@@ -1,7 +1,7 @@
 //! Facts about sizes and costs.
 
 use super::*;
-use crate::exec::Inference;
+use crate::exec::{Inference, Training};
 use crate::net::{Net, initialise};
 
 fn net(input: [usize; 3], layers: &str) -> Resolved {
@@ -131,11 +131,25 @@ fn the_memory_is_what_a_session_holds_after_it_has_run() {
     let told = of(&net, 5).memory;
     let (device, tensors) = (Device::cpu(1), initialise(&net, 0));
     let mut inference = Inference::new(&net, tensors.clone(), &device, 5).unwrap();
-    inference.logits(&[0.5; 5 * 28 * 28], 5).unwrap();
-    let held = inference.memory();
-    assert_eq!(told.infer, held.stored + held.scratch);
+    let pictures = 5 * 28 * 28 * 4;
+    let logits = inference.logits(&[0.5; 5 * 28 * 28], 5).unwrap();
+    assert_eq!(
+        told.infer,
+        inference.memory().bytes() + pictures - 4 * (6 * 25 + 16 * 6 * 25),
+        "two layers' weights are packed"
+    );
+    let mut inference = Inference::new(&net, tensors.clone(), &device, 5).unwrap().only_answers();
+    for _ in 0..2 {
+        assert_eq!(inference.logits(&[0.5; 5 * 28 * 28], 5).unwrap(), logits);
+    }
+    assert_eq!(told.infer, inference.memory().bytes() + pictures);
+    let refused = inference.activations(&[0.5; 28 * 28]).unwrap_err();
+    assert!(refused.what().ends_with("packed for good: it can only answer"), "{refused}");
     // Parameters and momenta, and the first layer's input and output, which its gradient reads, are there in any case.
     assert!(told.train.unwrap() > 4 * (2 * 61_706 + 5 * (28 * 28 + 6 * 28 * 28)));
+    let options = crate::bench::train_options();
+    let held = Training::new(&net, tensors, &options, &device, 5).unwrap().memory();
+    assert_eq!(told.train_and_evaluate, Some(held.bytes() + pictures));
 }
 
 #[test]

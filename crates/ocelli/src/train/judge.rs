@@ -148,7 +148,7 @@ impl Member {
         let batch = loaders.iter().map(|loader| options.batch_size.min(loader.len()) * loader.views()).max();
         let tensors = std::mem::take(&mut model.tensors);
         let batch = batch.unwrap_or(1).min(options.batch_size);
-        let inference = Inference::new(&net, tensors, &options.device, batch)?;
+        let inference = Inference::new(&net, tensors, &options.device, batch)?.only_answers();
         Ok(Member { inference, temperature: model.calibration.temperature(), loaders })
     }
 

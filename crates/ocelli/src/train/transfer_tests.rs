@@ -74,7 +74,7 @@ fn frozen_layers_have_no_gradients_and_take_no_memory_for_them() {
     // Clipped, so that all gradients are there at once; else those of linear layers never are.
     let options = crate::exec::TrainOptions::new(loss, crate::exec::Optimizer::sgd(0.9));
     let options = crate::exec::TrainOptions { clip: Some(1.0), ..options };
-    let stored = |net| crate::exec::memory(net, Some(&options), &Device::cpu(1), 1).unwrap();
+    let stored = |net| crate::exec::memory(net, crate::exec::Work::Train(&options), &Device::cpu(1), 1).unwrap();
     let (whole, part) = (stored(&all), stored(&head));
     assert!(whole.stored - part.stored > 200 << 20, "no momentum: {whole:?} {part:?}");
     assert!(whole.scratch > part.scratch + (100 << 20), "no gradients: {whole:?} {part:?}");

@@ -25,7 +25,15 @@ impl Backend for Cpu {
     fn open(&self, device: &Device) -> Result<Box<dyn Session>> {
         let cpu = ocelli_kernels::Cpu::new(device.threads.max(1))
             .map_err(|what| Error::usage(what).advice("Unset OCELLI_ISA to use the fastest instruction set."))?;
-        Ok(Box::new(CpuSession { cpu, exact: device.exact, store: Store::default(), plans: Vec::new(), version: 1 }))
+        Ok(Box::new(CpuSession {
+            cpu,
+            exact: device.exact,
+            store: Store::default(),
+            plans: Vec::new(),
+            ran: None,
+            version: 1,
+            settled: false,
+        }))
     }
 }
 
@@ -35,8 +43,12 @@ struct CpuSession {
     exact: bool,
     store: Store,
     plans: Vec<Planned>,
+    /// The plan whose values lie in the memory that all of them compute in.
+    ran: Option<usize>,
     /// Raised whenever a parameter may have changed.
     version: u64,
+    /// Whether parameters stay as they are, see [`Session::settle`].
+    settled: bool,
 }
 
 struct Planned {
@@ -59,19 +71,34 @@ impl CpuSession {
         if n > planned.plan.batch {
             return Err(Error::new(format!("{n} pictures in a plan made for {}", planned.plan.batch)));
         }
-        planned.plan.reserve(&mut self.store)?;
         match part {
             Part::Constants if planned.packed == self.version => return Ok(()),
             Part::Constants => planned.packed = self.version,
             Part::Forward => {}
             Part::Backward => self.version += 1,
         }
+        self.ran = Some(plan);
         planned.plan.run(part, &Run { cpu: &self.cpu, n, feed }, &mut self.store, after)
+    }
+
+    /// Fails where parameters are packed for good, because they are not what they were.
+    fn check_open(&self) -> Result<()> {
+        if self.settled && self.plans.iter().any(|planned| planned.packed > 0) {
+            return Err(Error::new("the parameters of this network are packed for good: it can only answer")
+                .advice("Open it without Inference::only_answers."));
+        }
+        Ok(())
+    }
+
+    /// A value of the plan that ran last.
+    fn value(&self, plan: usize, value: ValueId) -> Option<&[f32]> {
+        (self.ran == Some(plan)).then(|| self.plans[plan].plan.value(value, &self.store)).flatten()
     }
 }
 
 impl Session for CpuSession {
     fn add(&mut self, graph: &Arc<Graph>, batch: usize, keep_all: bool) -> Result<usize> {
+        self.check_open()?;
         let fused = if keep_all { (**graph).clone() } else { fuse::fuse(graph) };
         let mut builder = Builder::new(&fused, batch, keep_all, &mut self.store);
         let isa = self.cpu.isa();
@@ -91,7 +118,15 @@ impl Session for CpuSession {
     }
 
     fn reserve(&mut self, plan: usize) -> Result<()> {
+        self.ran = None;
         self.plans[plan].plan.reserve(&mut self.store)
+    }
+
+    fn settle(&mut self, plan: usize) {
+        if self.plans.len() == 1 {
+            self.settled = true;
+            self.plans[plan].plan.settle();
+        }
     }
 
     fn run(&mut self, plan: usize, part: Part, n: usize, feed: &Feed) -> Result<()> {
@@ -116,7 +151,7 @@ impl Session for CpuSession {
         if ty.element != ElementType::F32 {
             return None;
         }
-        let data = planned.plan.value(value, &self.store)?.get(..ty.elements(n))?;
+        let data = self.value(plan, value)?.get(..ty.elements(n))?;
         let Some((channels, [h, w])) = ty.map_sizes() else {
             out.extend_from_slice(data);
             return Some(());
@@ -128,10 +163,11 @@ impl Session for CpuSession {
     }
 
     fn number(&mut self, plan: usize, value: ValueId) -> f32 {
-        self.plans[plan].plan.value(value, &self.store).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
+        self.value(plan, value).and_then(|v| v.first().copied()).unwrap_or(f32::NAN)
     }
 
     fn write(&mut self, name: &str, start: usize, values: &[f32]) -> Result<()> {
+        self.check_open()?;
         self.version += 1;
         if let Some(part) = self.store.get(name)?.and_then(|stored| stored.get_mut(start..start + values.len())) {
             part.copy_from_slice(values);
@@ -140,10 +176,13 @@ impl Session for CpuSession {
     }
 
     fn read(&mut self, name: &str) -> Option<Vec<f32>> {
+        self.check_open().ok()?;
         self.store.get(name).ok()?.map(|values| values.to_vec())
     }
 
     fn memory(&self) -> Memory {
-        Memory { stored: self.store.bytes(), scratch: self.plans.iter().map(|p| p.plan.bytes()).sum() }
+        let scratch = self.plans.iter().map(|p| p.plan.bytes()).max().unwrap_or_default();
+        let given: usize = self.plans.iter().map(|p| p.plan.given_back()).sum();
+        Memory { stored: self.store.bytes() - given, scratch }
     }
 }

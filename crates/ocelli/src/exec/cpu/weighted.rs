@@ -67,6 +67,7 @@ impl Lower<'_, '_> {
         let key = (shape, eps.to_bits());
         let packed = self.packed("folded", &key, kernel.packed_len());
         let folded_bias = self.packed("folded bias", &key, shape.filters);
+        let folded = self.b.scratch(shape.weights());
         let x = self.input(0);
         let inputs = self.node.inputs.len() - usize::from(has_residual);
         let reads: Vec<BufferId> = (1..inputs).map(|i| self.input(i)).collect();
@@ -78,13 +79,18 @@ impl Lower<'_, '_> {
             let bias = if has_bias { io.read(1) } else { &[] };
             let factor = |k: usize| (f64::from(scale[k]) / (f64::from(variance[k]) + eps).sqrt()) as f32;
             let per_filter = shape.weights() / shape.filters;
-            let folded: Vec<f32> = io.read(0).iter().enumerate().map(|(i, w)| w * factor(i / per_filter)).collect();
-            pack.pack(run.cpu, &folded, io.write(0));
+            let folded = io.write(2);
+            let filters = folded.chunks_mut(per_filter).zip(io.read(0).chunks(per_filter)).enumerate();
+            for (k, (folded, weights)) in filters {
+                let factor = factor(k);
+                folded.iter_mut().zip(weights).for_each(|(folded, w)| *folded = w * factor);
+            }
+            pack.pack(run.cpu, folded, io.write(0));
             for (k, out) in io.write(1).iter_mut().enumerate() {
                 *out = shift[k] + (bias.get(k).copied().unwrap_or(0.0) - mean[k]) * factor(k);
             }
         };
-        self.b.constant_step("pack", &reads, &[packed, folded_bias], Box::new(body));
+        self.b.constant_step("pack", &reads, &[packed, folded_bias, folded], Box::new(body));
         self.conv_run(&shape, kernel, x, Weights::Packed(packed), [Some(folded_bias), residual], activation)
     }
 
