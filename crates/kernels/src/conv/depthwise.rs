@@ -310,27 +310,40 @@ impl Strip {
                     }
                 }
             }
-            for p in 0..P {
-                for v in 0..NV {
-                    let at = c + v * LANES;
-                    let mut y = acc[p][v];
-                    if self.last {
-                        if !self.bias.is_null() {
-                            y = s.add(y, s.load_n(self.bias.add(at), lanes));
-                        }
-                        if !self.residual[p].is_null() {
-                            y = s.add(y, s.load_n(self.residual[p].add(at), lanes));
-                        }
-                        y = self.activation.apply(s, y);
+            // By constant numbers, so that the sums stay in registers until here. P is 1 or 4.
+            self.finish(s, 0, c, lanes, acc[0]);
+            if P > 1 {
+                self.finish(s, 1, c, lanes, acc[P / 4]);
+                self.finish(s, 2, c, lanes, acc[P / 2]);
+                self.finish(s, 3, c, lanes, acc[P - 1]);
+            }
+        }
+    }
+
+    /// Bias, residual and activation of the sums of pixel `p`, and their way to memory.
+    #[inline(always)]
+    unsafe fn finish<S: Simd, const NV: usize>(&self, s: S, p: usize, c: usize, lanes: usize, sums: [S::V; NV]) {
+        // SAFETY: handed on from the caller.
+        unsafe {
+            for v in 0..NV {
+                let at = c + v * LANES;
+                let mut y = sums[v];
+                if self.last {
+                    if !self.bias.is_null() {
+                        y = s.add(y, s.load_n(self.bias.add(at), lanes));
                     }
-                    let out = self.targets[p].add(at);
-                    if lanes < LANES {
-                        s.store_n(out, y, lanes);
-                    } else if self.stream && self.last {
-                        s.stream(out, y);
-                    } else {
-                        s.store(out, y);
+                    if !self.residual[p].is_null() {
+                        y = s.add(y, s.load_n(self.residual[p].add(at), lanes));
                     }
+                    y = self.activation.apply(s, y);
+                }
+                let out = self.targets[p].add(at);
+                if lanes < LANES {
+                    s.store_n(out, y, lanes);
+                } else if self.stream && self.last {
+                    s.stream(out, y);
+                } else {
+                    s.store(out, y);
                 }
             }
         }
