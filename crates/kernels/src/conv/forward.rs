@@ -95,11 +95,6 @@ impl Forward {
         }
     }
 
-    /// Whether packing changes the weights; otherwise [`Forward::run_plain`] loses nothing.
-    pub fn packs(&self) -> bool {
-        !matches!(&self.algorithm, Algorithm::Winograd(plan) if !plan.keeps())
-    }
-
     /// Values of the packed weights.
     pub fn packed_len(&self) -> usize {
         match &self.algorithm {

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use super::padded::Padded;
 use super::phase::{Cursor, Phase};
-use super::tile::{self, MOST_PIXELS, Tile};
+use super::tile::{self, Ahead, MOST_PIXELS, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
@@ -28,6 +28,10 @@ use pack::Pack;
 const TABLE: usize = 2048;
 /// Source values that a task's tiles may touch per tap: 384 KB of the second-level cache.
 const SOURCE: usize = 96 << 10;
+/// Weights from which on they come from farther than the second-level cache, and tiles that use a panel for long enough not
+/// to ask for the next.
+const MANY_WEIGHTS: usize = 128 << 10;
+const FEW_TILES: usize = 16;
 /// Pixels of a task on a padded band.
 const BAND: usize = 384;
 
@@ -182,6 +186,7 @@ impl Indirect {
             stream: self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride),
             pixels: 0..target_size,
             panels: 0..self.panels(),
+            next_panel: 0,
         };
         if let Some(padded) = &self.padded {
             padded.check(n, &source);
@@ -217,6 +222,8 @@ impl Indirect {
                     target: whole.target.wrapping_add(first),
                     pixels: block * split.block..((block + 1) * split.block).min(split.pixels),
                     panels: at(part)..at(part + 1),
+                    // Most likely this thread's next task, of those in this group.
+                    next_panel: at((part + (block + threads) / split.blocks) % split.panel_splits),
                     ..whole.clone()
                 };
                 dispatch(cpu.isa(), block);
@@ -266,6 +273,8 @@ struct Block<'a> {
     stream: bool,
     pixels: Range<usize>,
     panels: Range<usize>,
+    /// The panel that this thread likely reads after these.
+    next_panel: usize,
 }
 
 // SAFETY: the pointers are shared by tasks that read the source and write different targets.
@@ -377,6 +386,7 @@ impl Block<'_> {
             // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
+                let (next, lines) = self.next(p, tiles, first_tap);
                 for i in 0..tiles {
                     if ask_ahead && p == self.panels.start {
                         for pixel in (i + 1) * mr..((i + 2) * mr).min(self.pixels.len()) {
@@ -394,6 +404,10 @@ impl Block<'_> {
                         first: pass == 0,
                         last: pass + 1 == passes,
                         stream: self.stream && passes == 1,
+                        ahead: Ahead {
+                            from: next.wrapping_add(i * lines * LANES * taps.len() * plan.depth.div_ceil(LANES)),
+                            lines,
+                        },
                         ..self.tile(p, rows, targets, first_tap)
                     };
                     // SAFETY: the tables were filled for `mr` pixels just now.
@@ -404,6 +418,18 @@ impl Block<'_> {
         if self.stream {
             s.fence();
         }
+    }
+
+    /// Weights of the panel after `p`, and how many cache lines of them each of `tiles` tiles asks for with every 16 channels:
+    /// few tiles would wait for weights longer than they use them.
+    #[inline(always)]
+    fn next(&self, p: usize, tiles: usize, first_tap: usize) -> (*const f32, usize) {
+        let next = if p + 1 == self.panels.end { self.next_panel } else { p + 1 };
+        let weights = self.phase.taps.len() * self.plan.depth * self.plan.padded_width();
+        if next == p || tiles > FEW_TILES || weights < MANY_WEIGHTS {
+            return (std::ptr::null(), 0);
+        }
+        (self.tile(next, std::ptr::null(), std::ptr::null(), first_tap).weights, (2 * LANES).div_ceil(tiles))
     }
 
     /// What the tiles of panel `p` share, from the given tap on.
@@ -420,6 +446,7 @@ impl Block<'_> {
             step: None,
             depth: 0,
             weights: self.weights.as_ptr().wrapping_add(weights),
+            ahead: Ahead::NOTHING,
             targets,
             first: true,
             last: true,

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::padded::Padded;
-use super::tile::{self, MOST_PIXELS, Tile};
+use super::tile::{self, Ahead, MOST_PIXELS, Tile};
 use super::{Activation, Pixels, PixelsMut, check_pixels};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -194,6 +194,7 @@ impl Band<'_> {
                     step: Some(step * (width * self.dy.stride) as isize),
                     depth: filters,
                     weights: self.packed.as_ptr().wrapping_add(weights),
+                    ahead: Ahead::NOTHING,
                     targets: targets.as_ptr(),
                     first: true,
                     last: false,

@@ -41,6 +41,8 @@ pub(super) struct Tile {
     pub depth: usize,
     /// `[positions][depth][NV * 16]`
     pub weights: *const f32,
+    /// What full tiles ask for meanwhile.
+    pub ahead: Ahead,
     /// The pixels' numbers in target and residual.
     pub targets: *const usize,
     /// Whether the sums start from zero; otherwise from what the target holds.
@@ -59,6 +61,17 @@ pub(super) struct Tile {
     pub residual: *const f32,
     pub residual_stride: usize,
     pub activation: Activation,
+}
+
+/// Values that will be needed soon: some cache lines of them with every 16 channels.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    pub from: *const f32,
+    pub lines: usize,
+}
+
+impl Ahead {
+    pub const NOTHING: Ahead = Ahead { from: std::ptr::null(), lines: 0 };
 }
 
 /// Computes a tile of `mr` pixels by `nv` vectors. A last vector of at most 8 channels is half a vector.
@@ -86,7 +99,7 @@ impl Kernel for Sized<'_> {
         macro_rules! sizes {
             ($whole:literal, $half:literal: $($mr:literal)*) => {
                 match mr {
-                    $($mr => sized::<S, $mr, $whole, $half>(s, tile),)*
+                    $($mr => sized::<S, $mr, $whole, $half, false>(s, tile),)*
                     _ => unreachable!("a tile of {mr} pixels"),
                 }
             };
@@ -94,6 +107,8 @@ impl Kernel for Sized<'_> {
         // SAFETY: the caller of `run` vouches for the pointers and the size.
         unsafe {
             match (S::WIDE, nv, tile.lanes <= HALF) {
+                (false, 1, false) if mr == 6 && tile.ahead.lines > 0 => sized::<S, 6, 1, 0, true>(s, tile),
+                (true, 2, false) if mr == 12 && tile.ahead.lines > 0 => sized::<S, 12, 2, 0, true>(s, tile),
                 (false, 1, false) => sizes!(1, 0: 1 2 3 4 5 6),
                 (false, 1, true) => sizes!(0, 1: 1 2 3 4 5 6),
                 (false, ..) => sizes!(1, 1: 1 2 3),
@@ -108,7 +123,10 @@ impl Kernel for Sized<'_> {
 
 /// `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves.
 #[inline(always)]
-unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(s: S, tile: &Tile) {
+unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool>(
+    s: S,
+    tile: &Tile,
+) {
     let mut acc = [[s.zero(); WHOLE]; MR];
     let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let nv = WHOLE + HALVES;
@@ -128,6 +146,7 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
             }
         }
         let mut w = tile.weights;
+        let mut ahead = tile.ahead.from;
         let mut x = *tile.rows.cast::<[*const f32; MR]>();
         for t in 0..tile.positions {
             if t > 0 {
@@ -140,25 +159,36 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
                     None => x = *tile.rows.add(t * MOST_PIXELS).cast::<[*const f32; MR]>(),
                 }
             }
-            for q in 0..tile.depth {
-                let mut b = [s.zero(); WHOLE];
-                for v in 0..WHOLE {
-                    b[v] = s.load(w.add(v * LANES));
+            let mut start = 0;
+            while start < tile.depth {
+                let end = if AHEAD { tile.depth.min(start + LANES) } else { tile.depth };
+                if AHEAD {
+                    for _ in 0..tile.ahead.lines {
+                        s.prefetch(ahead);
+                        ahead = ahead.wrapping_add(LANES);
+                    }
                 }
-                let mut c = [s.splat_half(0.0); HALVES];
-                for v in 0..HALVES {
-                    c[v] = s.load_half(w.add(WHOLE * LANES));
-                }
-                w = w.add(nv * LANES);
-                for m in 0..MR {
-                    let a = *x[m].add(q);
+                for q in start..end {
+                    let mut b = [s.zero(); WHOLE];
                     for v in 0..WHOLE {
-                        acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+                        b[v] = s.load(w.add(v * LANES));
                     }
+                    let mut c = [s.splat_half(0.0); HALVES];
                     for v in 0..HALVES {
-                        half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
+                        c[v] = s.load_half(w.add(WHOLE * LANES));
+                    }
+                    w = w.add(nv * LANES);
+                    for m in 0..MR {
+                        let a = *x[m].add(q);
+                        for v in 0..WHOLE {
+                            acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+                        }
+                        for v in 0..HALVES {
+                            half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
+                        }
                     }
                 }
+                start = end;
             }
         }
         // By constant numbers: an array that a loop picks from by number lives in memory, and every multiply-add stores to it.

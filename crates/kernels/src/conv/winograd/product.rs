@@ -19,7 +19,7 @@ use super::{POINTS, SIDE, grid, outputs, transform};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use crate::{Cpu, Isa};
-use pack::Pack;
+use pack::{Gather, Pack};
 
 /// Values of a block, transformed sources and sums together, unless that is less than [`FEWEST`] tiles: 4 MB stay in the
 /// caches (64 channels at 224x224: 200 GFLOP/s, against 91 with 24 MB).
@@ -51,7 +51,7 @@ pub(in super::super) struct Product {
     pub zeros: Vec<f32>,
 }
 
-/// Weights as they are, or as [`Product::pack`] left them.
+/// Weights as PyTorch has them, or as [`Product::pack`] left them.
 #[derive(Clone, Copy)]
 pub(in super::super) enum Weights<'a> {
     Plain(&'a [f32]),
@@ -99,9 +99,15 @@ impl Product {
         self.groups * self.depth * self.width * self.kernel * self.kernel
     }
 
-    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`, or, with few tiles, the weights as they are.
+    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`, or, with few tiles, not transformed:
+    /// `[group][vector][depth][element][lane]`.
     pub fn packed_len(&self) -> usize {
-        if self.keeps() { self.groups * POINTS * self.plane(self.width) } else { self.weights_len() }
+        if self.keeps() { self.groups * POINTS * self.plane(self.width) } else { self.gathered(self.groups, 0) }
+    }
+
+    /// Where the packed weights of a group's filters from `first`, a multiple of a vector, on begin that are not transformed.
+    fn gathered(&self, group: usize, first: usize) -> usize {
+        (group * self.width.next_multiple_of(LANES) + first) * self.depth * self.kernel * self.kernel
     }
 
     /// Values from one point's packed weights to the next one's, of so many filters. A cache line more than they are:
@@ -128,8 +134,14 @@ impl Product {
         assert!(packed.len() >= needed, "packed weights: {} of {needed}", packed.len());
         assert!(weights.len() >= len, "weights: {} of {len}", weights.len());
         if !self.keeps() {
-            packed[..len].copy_from_slice(&weights[..len]);
-            return;
+            let (vectors, len) = (self.width.div_ceil(LANES), self.gathered(0, LANES));
+            let out = Shares::new(packed);
+            return cpu.pool().run(self.groups * vectors, &|task| {
+                // SAFETY: each task has a vector of its own.
+                let out = unsafe { out.part(task * len, len) };
+                let (group, first) = (task / vectors, task % vectors * LANES);
+                dispatch(cpu.isa(), Gather { plan: self, weights, group, first, out });
+            });
         }
         let out = Shares::new(packed);
         let (panels, plane) = (self.width.div_ceil(self.panel()), self.plane(self.width));
@@ -140,7 +152,7 @@ impl Product {
             let start = group * POINTS * plane + first * self.depth + d * lanes;
             let pack = Pack {
                 plan: self,
-                weights,
+                weights: Weights::Plain(weights),
                 group,
                 first,
                 lanes,
@@ -177,13 +189,9 @@ impl Product {
             check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
         }
         assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
-        let weights = match weights {
-            Weights::Packed(packed) if !self.keeps() => Weights::Plain(packed),
-            weights => weights,
-        };
         let threads = cpu.pool().threads();
         let (kept, given, least, needed) = match weights {
-            Weights::Packed(packed) => (true, packed.len(), self.packed_len(), self.workspace_len(n, threads)),
+            Weights::Packed(packed) => (self.keeps(), packed.len(), self.packed_len(), self.workspace_len(n, threads)),
             Weights::Plain(weights) => (false, weights.len(), self.weights_len(), self.plain_workspace_len(n, threads)),
         };
         assert!(given >= least, "weights: {given} values of {least}");
@@ -216,8 +224,8 @@ impl Product {
                 dispatch(cpu.isa(), Sources { pass: &pass, tiles });
             });
             match weights {
-                Weights::Packed(packed) => points::run(cpu, &pass, packed, count),
-                Weights::Plain(weights) => panels::run(cpu, &pass, weights, count, rest),
+                Weights::Packed(packed) if kept => points::run(cpu, &pass, packed, count),
+                weights => panels::run(cpu, &pass, weights, count, rest),
             }
         }
     }

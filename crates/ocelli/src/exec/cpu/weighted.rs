@@ -37,7 +37,7 @@ impl Lower<'_, '_> {
         let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
         let (x, weight) = (self.input(0), self.input(1));
         let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
-        if self.b.trains() || !kernel.packs() {
+        if self.b.trains() {
             return self.conv_run(&shape, kernel, x, Weights::Plain(weight), [bias, None], activation);
         }
         let packed = self.packed("packed", &shape, kernel.packed_len());

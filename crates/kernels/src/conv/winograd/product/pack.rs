@@ -1,17 +1,17 @@
-//! The transform of the weights.
+//! The transform of the weights, and the order in which they wait for it.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::super::super::lanes;
 use super::super::transform;
-use super::Product;
+use super::{Product, Weights};
 use crate::simd::{Kernel, LANES, Simd};
 
 /// Transforms the weights of a panel of filters for some source channels: `[point][channel][lanes]`, points `plane` apart.
 pub(super) struct Pack<'a> {
     pub plan: &'a Product,
-    pub weights: &'a [f32],
+    pub weights: Weights<'a>,
     pub group: usize,
     /// The panel's first filter.
     pub first: usize,
@@ -43,17 +43,64 @@ impl Pack<'_> {
             let valid = LANES.min(plan.width - first);
             for d in self.depth.clone().step_by(at_once) {
                 let count = at_once.min(self.depth.end - d);
-                let from = self.group * plan.weights.group + d * plan.weights.depth + first * plan.weights.width;
-                let from = self.weights.as_ptr().wrapping_add(from);
                 // SAFETY: the plan checked that the weights hold all kernels, and `out` all points of these channels.
                 unsafe {
-                    lanes::gather(s, from, plan.weights.width, valid, count * taps, kernels, LANES);
+                    let kernels = match self.weights {
+                        Weights::Plain(weights) => {
+                            let steps = &plan.weights;
+                            let from = self.group * steps.group + d * steps.depth + first * steps.width;
+                            lanes::gather(
+                                s,
+                                weights.as_ptr().add(from),
+                                steps.width,
+                                valid,
+                                count * taps,
+                                kernels,
+                                LANES,
+                            );
+                            kernels.cast_const()
+                        }
+                        Weights::Packed(packed) => {
+                            packed.as_ptr().add(plan.gathered(self.group, first) + d * taps * LANES)
+                        }
+                    };
                     for i in 0..count {
                         let out = self.out.add((d - self.depth.start + i) * self.lanes + lane);
                         transform::kernel::<S, R>(s, kernels.add(i * taps * LANES), plan.turned, out, self.plane);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Vectors across 16 filters of a group, `[channel][element]`: half of the work of a transform, done once.
+pub(super) struct Gather<'a> {
+    pub plan: &'a Product,
+    pub weights: &'a [f32],
+    pub group: usize,
+    pub first: usize,
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (plan, valid) = (self.plan, LANES.min(self.plan.width - self.first));
+        let from = &self.weights[self.group * plan.weights.group + self.first * plan.weights.width..];
+        // SAFETY: the plan checked the weights' length; `out` holds a vector for each of a filter's values.
+        unsafe {
+            lanes::gather(
+                s,
+                from.as_ptr(),
+                plan.weights.width,
+                valid,
+                self.out.len() / LANES,
+                self.out.as_mut_ptr(),
+                LANES,
+            )
         }
     }
 }

@@ -8,10 +8,10 @@
 use std::ops::Range;
 
 use super::super::super::Activation;
-use super::super::super::tile::{self, Tile};
+use super::super::super::tile::{self, Ahead, Tile};
 use super::super::POINTS;
 use super::pack::Pack;
-use super::{Pass, Product};
+use super::{Pass, Product, Weights};
 use crate::Cpu;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
@@ -40,29 +40,34 @@ pub(super) fn own_len(plan: &Product) -> usize {
 }
 
 /// Targets of a block of `count` tiles whose sources are transformed. `scratch` has [`own_len`] values a thread.
-pub(super) fn run(cpu: &Cpu, pass: &Pass, weights: &[f32], count: usize, scratch: &mut [f32]) {
+pub(super) fn run(cpu: &Cpu, pass: &Pass, weights: Weights, count: usize, scratch: &mut [f32]) {
     let (plan, threads) = (pass.plan, cpu.pool().threads());
-    let (mr, parts) =
-        (tile::pixels(cpu.isa() == crate::Isa::Avx512, plan.width), plan.groups * plan.width.div_ceil(FILTERS));
+    let mr = tile::pixels(cpu.isa() == crate::Isa::Avx512, plan.width);
     let wanted = if threads == 1 { 1 } else { 4 * threads };
+    // Fewer filters rather than fewer tiles, for which all weights would be transformed again.
+    let parts = |filters: usize| plan.groups * plan.width.div_ceil(filters);
+    let few = parts(FILTERS) * count.div_ceil(TILES) < wanted;
+    let filters = if few { FILTERS / 2 } else { FILTERS };
+    let parts = parts(filters);
     let chunks = count.div_ceil(TILES).max(wanted.div_ceil(parts)).min(count.div_ceil(mr));
-    let chunk = count.div_ceil(chunks).next_multiple_of(mr).min(TILES);
+    let chunk = count.div_ceil(chunks);
     let (chunks, len, scratch) = (count.div_ceil(chunk), own_len(plan), Shares::new(scratch));
     cpu.pool().run_on(parts * chunks, &|task, thread| {
         let (part, at) = (task / chunks, task % chunks * chunk);
-        let (group, first) = (part % plan.groups, part / plan.groups * FILTERS);
+        let (group, first) = (part % plan.groups, part / plan.groups * filters);
+        let filters = first..plan.width.min(first + filters);
         // SAFETY: each thread has a part of its own.
         let own = unsafe { scratch.part(thread * len, len) };
-        dispatch(cpu.isa(), Outputs { pass, weights, group, first, tiles: at..count.min(at + chunk), own });
+        dispatch(cpu.isa(), Outputs { pass, weights, group, filters, tiles: at..count.min(at + chunk), own });
     });
 }
 
-/// The outputs of some tiles and of some filters of a group, from `first` on.
+/// The outputs of some tiles and of some filters of a group.
 struct Outputs<'a> {
     pass: &'a Pass<'a>,
-    weights: &'a [f32],
+    weights: Weights<'a>,
     group: usize,
-    first: usize,
+    filters: Range<usize>,
     tiles: Range<usize>,
     own: &'a mut [f32],
 }
@@ -92,13 +97,13 @@ struct Panel {
 impl Outputs<'_> {
     fn panels(&self) -> impl Iterator<Item = Panel> + use<'_> {
         let plan = self.pass.plan;
-        let firsts = (self.first..plan.width.min(self.first + FILTERS)).step_by(plan.panel());
-        firsts.map(move |first| Panel { first, lanes: plan.lanes(first), before: first - self.first })
+        let firsts = self.filters.clone().step_by(plan.panel());
+        firsts.map(move |first| Panel { first, lanes: plan.lanes(first), before: first - self.filters.start })
     }
 
     /// The task's filters in whole vectors.
     fn width(&self) -> usize {
-        FILTERS.min(self.pass.plan.width.next_multiple_of(LANES) - self.first)
+        self.filters.len().next_multiple_of(LANES)
     }
 
     /// `[point][panel][tile][lanes]`, and values from a point to the next.
@@ -140,6 +145,7 @@ impl Outputs<'_> {
                             step: None,
                             depth,
                             weights: own.cast_const().wrapping_add(point * plane + before * depth),
+                            ahead: Ahead::NOTHING,
                             targets: targets[i..].as_ptr(),
                             first: d == 0,
                             last: false,

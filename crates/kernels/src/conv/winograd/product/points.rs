@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::super::Activation;
-use super::super::super::tile::{self, Tile};
+use super::super::super::tile::{self, Ahead, Tile};
 use super::super::POINTS;
 use super::{FEW, Pass};
 use crate::Cpu;
@@ -60,6 +60,7 @@ impl Kernel for Sums<'_> {
                     step: None,
                     depth: plan.depth,
                     weights: self.packed[weights + start * plan.depth..].as_ptr(),
+                    ahead: Ahead::NOTHING,
                     targets: targets[i..].as_ptr(),
                     first: true,
                     last: false,
