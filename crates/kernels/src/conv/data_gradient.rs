@@ -3,6 +3,7 @@
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
+use super::planar::Planar;
 use super::rows::Rows;
 use super::widened::Widened;
 use super::winograd::{self, Product};
@@ -18,6 +19,7 @@ pub struct DataGradient {
 
 enum Algorithm {
     Indirect(Indirect),
+    Planar(Planar),
     Depthwise(Depthwise),
     Rows(Rows),
     Winograd(Product),
@@ -29,21 +31,26 @@ impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
         let widened = if Depthwise::fits(shape) { None } else { Widened::groups(shape) };
+        let taps = shape.window.kernel[0] * shape.window.kernel[1];
+        let weights = WeightSteps {
+            group: shape.group_filters() * shape.group_channels() * taps,
+            depth: shape.group_channels() * taps,
+            width: taps,
+            channels: shape.group_filters(),
+        };
+        let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
+        let rows = Rows::new(shape, isa);
+        let planar = Planar::new(shape.output(), shape.input, groups, &phases(shape), weights);
+        let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() < rows.cycles()));
         let algorithm = if let Some(widened) = widened {
             Algorithm::Widened(widened, Box::new(DataGradient::new(&widened.shape(), isa, exact)))
         } else if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
-        } else if let Some(plan) = Rows::new(shape, isa) {
+        } else if let Some(plan) = planar {
+            Algorithm::Planar(plan)
+        } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {
-            let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
-            let taps = shape.window.kernel[0] * shape.window.kernel[1];
-            let weights = WeightSteps {
-                group: shape.group_filters() * shape.group_channels() * taps,
-                depth: shape.group_channels() * taps,
-                width: taps,
-                channels: shape.group_filters(),
-            };
             if !exact && winograd::fits(shape) {
                 let [top, left, ..] = shape.window.padding;
                 let kernel = shape.window.kernel[0];
@@ -71,6 +78,7 @@ impl DataGradient {
     pub fn kernel(&self) -> &'static str {
         match &self.algorithm {
             Algorithm::Indirect(_) => "indirect",
+            Algorithm::Planar(_) => "planar",
             Algorithm::Depthwise(_) => "depthwise",
             Algorithm::Rows(_) => "rows",
             Algorithm::Winograd(_) => "winograd",
@@ -82,6 +90,7 @@ impl DataGradient {
     fn packed_len(&self) -> usize {
         let len = match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
+            Algorithm::Planar(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Rows(plan) => plan.packed_len(),
             Algorithm::Winograd(_) => 0,
@@ -95,6 +104,7 @@ impl DataGradient {
         let packed = self.packed_len();
         match &self.algorithm {
             Algorithm::Indirect(_) | Algorithm::Depthwise(_) => packed,
+            Algorithm::Planar(plan) => packed + plan.workspace_len(threads),
             Algorithm::Rows(plan) => packed + plan.workspace_len(threads),
             Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
             Algorithm::Widened(_, wider) => packed + wider.workspace_len(batch, threads),
@@ -115,6 +125,10 @@ impl DataGradient {
             Algorithm::Indirect(plan) => {
                 plan.pack(cpu, weights, packed);
                 plan.run(cpu, n, dy, packed, &none, dx, &mut []);
+            }
+            Algorithm::Planar(plan) => {
+                plan.pack(weights, packed);
+                plan.run(cpu, n, dy, packed, &none, dx, rest);
             }
             Algorithm::Depthwise(plan) => {
                 plan.pack(weights, packed);

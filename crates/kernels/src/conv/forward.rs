@@ -4,6 +4,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
+use super::planar::Planar;
 use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
@@ -18,6 +19,7 @@ pub struct Forward {
 
 enum Algorithm {
     Indirect(Indirect),
+    Planar(Planar),
     Depthwise(Depthwise),
     Winograd(Product),
     /// A wider convolution. Where columns are joined, outputs with gaps between their pixels take the plain one.
@@ -32,6 +34,11 @@ impl Forward {
     /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out. `exact` sums
     /// products as the definition does: no Winograd.
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+        let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
+        let planar = Planar::new(shape.input, shape.output(), groups, &phases(shape), weight_steps(shape));
+        if let Some(plan) = planar.filter(|_| !Depthwise::fits(shape)) {
+            return Forward { algorithm: Algorithm::Planar(plan) };
+        }
         let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
         if let Some(widened) = few.or_else(|| Widened::groups(shape).filter(|_| !Depthwise::fits(shape))) {
             let wider = Box::new(Forward::plain(&widened.shape(), isa, exact));
@@ -45,13 +52,7 @@ impl Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
         } else {
-            let taps = shape.window.kernel[0] * shape.window.kernel[1];
-            let weights = WeightSteps {
-                group: shape.group_filters() * shape.group_channels() * taps,
-                depth: taps,
-                width: shape.group_channels() * taps,
-                channels: shape.group_channels(),
-            };
+            let weights = weight_steps(shape);
             if !exact && winograd::fits(shape) {
                 let [top, left, ..] = shape.window.padding;
                 let plan = Product {
@@ -89,6 +90,7 @@ impl Forward {
         match &self.algorithm {
             Algorithm::Indirect(plan) if plan.padded.is_some() => "padded",
             Algorithm::Indirect(_) => "indirect",
+            Algorithm::Planar(_) => "planar",
             Algorithm::Depthwise(_) => "depthwise",
             Algorithm::Winograd(_) => "winograd",
             Algorithm::Widened { .. } => "widened",
@@ -99,6 +101,7 @@ impl Forward {
     pub fn packed_len(&self) -> usize {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.packed_len(),
+            Algorithm::Planar(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Winograd(plan) => plan.packed_len(),
             Algorithm::Widened { widened, wider, plain } => {
@@ -112,6 +115,7 @@ impl Forward {
     pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.workspace_len(threads),
+            Algorithm::Planar(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
             Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
             Algorithm::Widened { wider, plain, .. } => {
@@ -125,6 +129,7 @@ impl Forward {
     pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Planar(plan) => plan.pack(weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
             Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
             Algorithm::Widened { widened, wider, plain } => {
@@ -157,6 +162,7 @@ impl Forward {
     ) {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
+            Algorithm::Planar(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
             Algorithm::Winograd(plan) => plan.run(cpu, n, x, winograd::Weights::Packed(packed), epilogue, y, workspace),
             Algorithm::Widened { wider, plain: None, .. } => wider.run(cpu, n, x, packed, epilogue, y, workspace),
@@ -214,6 +220,12 @@ impl Forward {
         self.pack(cpu, weights, packed);
         self.run(cpu, n, x, packed, epilogue, y, workspace);
     }
+}
+
+/// Forward's sums run over channels, and its outputs are filters.
+fn weight_steps(shape: &ConvShape) -> WeightSteps {
+    let (taps, channels) = (shape.window.kernel[0] * shape.window.kernel[1], shape.group_channels());
+    WeightSteps { group: shape.group_filters() * channels * taps, depth: taps, width: channels * taps, channels }
 }
 
 /// One grid: output pixel (i, j) reads the source at (i, j) · stride + tap · dilation − padding.

@@ -13,6 +13,7 @@ mod indirect;
 mod lanes;
 mod padded;
 mod phase;
+mod planar;
 pub mod reference;
 mod rows;
 #[cfg(test)]

@@ -38,6 +38,12 @@ impl Rows {
         Some(Rows { shape: *shape, output: shape.output(), met: met.collect(), wide: isa == Isa::Avx512 })
     }
 
+    /// About the cycles of a picture.
+    pub fn cycles(&self) -> usize {
+        let pixels = self.output[0] * self.output[1];
+        pixels * self.shape.window.kernel[0] * self.padded_width() * self.shape.filters / LANES / 2
+    }
+
     /// Values of a kernel row.
     fn width(&self) -> usize {
         self.shape.window.kernel[1] * self.shape.channels

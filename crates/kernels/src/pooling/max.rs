@@ -54,7 +54,8 @@ impl Forward<'_> {
             (self.shape.input, self.shape.output(), self.shape.window, self.shape.channels);
         let (stride, left) = (window.stride[1], window.padding[1].max(0) as usize);
         let first = left.div_ceil(stride).min(ow);
-        let end = if window.padding[1] < 0 || w + left < K { first } else { ((w + left - K) / stride + 1).clamp(first, ow) };
+        let end =
+            if window.padding[1] < 0 || w + left < K { first } else { ((w + left - K) / stride + 1).clamp(first, ow) };
         let [image_step, step] = self.x_strides;
         let (sample, oy) = (row / oh, row % oh);
         let count = end - first;

@@ -1,0 +1,394 @@
+//! Few output channels: vectors are 16 neighbouring pixels instead of 16 channels.
+//!
+//! 6 filters fill 6 of 16 lanes, 20 fill 20 of 32. Where rows are long enough, pixels fill them better: a band of the source
+//! is copied to planes, a channel each, with its padding; a tile of up to 6 filters by 4 vectors of pixels (AVX2: by 1)
+//! broadcasts weights against neighbouring values of a plane, 24 multiply-adds for 10 loads; squares of 16 filters by 16
+//! pixels are turned in registers on their way out. Sums run as in [`super::indirect`], tap by tap and channel by channel,
+//! to the same bits.
+
+use std::ops::Range;
+
+use super::indirect::WeightSteps;
+use super::lanes;
+use super::phase::{Phase, Tap};
+use super::{Epilogue, Pixels, PixelsMut, check_pixels};
+use crate::Cpu;
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
+
+/// Most target channels: with more, vectors of channels are full enough.
+const MOST: usize = 24;
+/// Most filters of a tile.
+const FILTERS: usize = 6;
+/// Vectors of pixels of a tile where the register file is large.
+const VECTORS: usize = 4;
+/// About the target pixels of a task.
+const BAND: usize = 512;
+/// Cycles to turn a square of 16 by 16 values, and those that a tile of 16 pixels takes beside its products elsewhere.
+const TURN: usize = 64;
+const OVERHEAD: usize = 200;
+
+/// A convolution of stride 1 in one group, or the data gradient of one.
+#[derive(Debug)]
+pub(super) struct Planar {
+    source: [usize; 2],
+    target: [usize; 2],
+    /// Source and target channels.
+    depth: usize,
+    width: usize,
+    taps: Vec<Tap>,
+    weights: WeightSteps,
+    /// Rows and columns from a target pixel to the first that it sees, and how many it sees.
+    first: [isize; 2],
+    seen: [usize; 2],
+}
+
+impl Planar {
+    /// Where it takes fewer cycles than vectors of channels do. The rule is the same for all instruction sets: the data gradient
+    /// of few channels has another order of sums elsewhere.
+    pub fn new(
+        source: [usize; 2],
+        target: [usize; 2],
+        [groups, depth, width]: [usize; 3],
+        phases: &[Phase],
+        weights: WeightSteps,
+    ) -> Option<Planar> {
+        let [phase] = phases else { return None };
+        if groups > 1 || width > MOST || phase.source_step != [1, 1] || phase.taps.is_empty() {
+            return None;
+        }
+        let across_channels = phase.taps.len() * depth * width.next_multiple_of(LANES) / 2 + OVERHEAD;
+        let across_pixels =
+            Self::vector_cycles(phase.taps.len(), depth, width) * target[1].next_multiple_of(LANES) / target[1].max(1);
+        if across_pixels * 5 > across_channels * 4 {
+            return None;
+        }
+        let ends = |axis: usize| {
+            let at = phase.taps.iter().map(move |tap| tap.at[axis]);
+            (at.clone().min().unwrap_or(0), at.max().unwrap_or(0))
+        };
+        let [(top, bottom), (left, right)] = [ends(0), ends(1)];
+        let seen = [(bottom - top + 1) as usize, (right - left + 1) as usize];
+        let taps = phase.taps.clone();
+        Some(Planar { source, target, depth, width, taps, weights, first: [top, left], seen })
+    }
+
+    /// About the cycles of a picture.
+    pub fn cycles(&self) -> usize {
+        self.target[0] * self.target[1].div_ceil(LANES) * Self::vector_cycles(self.taps.len(), self.depth, self.width)
+    }
+
+    /// Those of a vector of pixels.
+    fn vector_cycles(taps: usize, depth: usize, width: usize) -> usize {
+        taps * depth * width / 2 + TURN * (width.div_ceil(LANES) + depth.div_ceil(LANES))
+    }
+
+    /// Filters of a block.
+    fn block(&self, block: usize) -> Range<usize> {
+        let blocks = self.width.div_ceil(FILTERS);
+        block * self.width / blocks..(block + 1) * self.width / blocks
+    }
+
+    /// Packed weights: `[block of filters][tap][channel][filter]`.
+    pub fn packed_len(&self) -> usize {
+        self.width * self.depth * self.taps.len()
+    }
+
+    pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let mut packed = packed.iter_mut();
+        for block in 0..self.width.div_ceil(FILTERS) {
+            for tap in &self.taps {
+                for d in 0..self.depth {
+                    for (f, out) in self.block(block).zip(&mut packed) {
+                        *out = weights[d * self.weights.depth + f * self.weights.width + tap.kernel];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Target rows of a task.
+    fn band(&self) -> usize {
+        (BAND / self.target[1].max(1)).clamp(1, self.target[0].max(1))
+    }
+
+    /// Values of a plane's row: what whole vectors of targets see, and a vector more that copies may reach.
+    fn row(&self) -> usize {
+        (self.target[1].next_multiple_of(LANES) + self.seen[1]).next_multiple_of(LANES) + LANES
+    }
+
+    fn plane(&self, rows: usize) -> usize {
+        (rows + self.seen[0] - 1) * self.row()
+    }
+
+    /// Values of a thread's planes and of the sums of a tile's pixels.
+    fn own_len(&self) -> usize {
+        (self.depth * self.plane(self.band()) + self.width * VECTORS * LANES).next_multiple_of(LANES)
+    }
+
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        threads * self.own_len()
+    }
+
+    /// Computes all targets of `n` pictures.
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        source: Pixels,
+        packed: &[f32],
+        epilogue: &Epilogue,
+        target: PixelsMut,
+        workspace: &mut [f32],
+    ) {
+        let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
+        check_pixels("source", source.data.len(), source.stride, source_size, self.depth);
+        check_pixels("target", target.data.len(), target.stride, target_size, self.width);
+        if let Some(residual) = epilogue.residual {
+            check_pixels("residual", residual.data.len(), residual.stride, target_size, self.width);
+        }
+        assert!(epilogue.bias.is_none_or(|b| b.len() >= self.width), "bias: less than {} values", self.width);
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let needed = self.workspace_len(cpu.pool().threads());
+        assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
+        let (band, height, len) = (self.band(), self.target[0], self.own_len());
+        let bands = height.div_ceil(band);
+        let (target_stride, target, workspace) = (target.stride, Shares::new(target.data), Shares::new(workspace));
+        cpu.pool().run_on(n * bands, &|task, thread| {
+            let (image, first) = (task / bands, task % bands * band);
+            // SAFETY: each thread has a part of its own.
+            let own = unsafe { workspace.part(thread * len, len) }.as_mut_ptr();
+            let (rows, target) = (first..height.min(first + band), target.pointer());
+            dispatch(cpu.isa(), Band { plan: self, image, rows, source, packed, epilogue, target, target_stride, own });
+        });
+    }
+}
+
+/// A task: some target rows of a picture.
+struct Band<'a> {
+    plan: &'a Planar,
+    image: usize,
+    rows: Range<usize>,
+    source: Pixels<'a>,
+    packed: &'a [f32],
+    epilogue: &'a Epilogue<'a>,
+    target: *mut f32,
+    target_stride: usize,
+    own: *mut f32,
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `Planar::run` checked source, weights, bias, residual and target; the thread's own memory has room for the
+        // planes and sums of a band; tasks write different rows.
+        unsafe {
+            self.copy(s);
+            if S::WIDE { self.sums::<S, VECTORS>(s) } else { self.sums::<S, 1>(s) }
+        }
+    }
+}
+
+impl Band<'_> {
+    /// The source's rows as planes, with zeros around.
+    #[inline(always)]
+    unsafe fn copy<S: Simd>(&self, s: S) {
+        let plan = self.plan;
+        let ([height, width], row, plane) = (plan.source, plan.row(), plan.plane(self.rows.len()));
+        let [top, left] = plan.first;
+        // Columns of the source that are seen, and where they begin in a plane.
+        let (skipped, start) = (left.max(0) as usize, (-left).max(0) as usize);
+        let count = width.saturating_sub(skipped).min((plan.target[1] + plan.seen[1] - 1).saturating_sub(start));
+        for y in 0..self.rows.len() + plan.seen[0] - 1 {
+            let from = (self.rows.start + y).wrapping_add_signed(top);
+            let out = self.own.wrapping_add(y * row);
+            let inside = if from < height { count } else { 0 };
+            // SAFETY: the pixels are in the picture; a plane's row has room for a vector beyond its last pixel.
+            unsafe {
+                for d in 0..plan.depth {
+                    let out = out.add(d * plane);
+                    (0..start).step_by(LANES).for_each(|x| s.store(out.add(x), s.zero()));
+                }
+                for x in (0..inside).step_by(LANES) {
+                    let some = LANES.min(inside - x);
+                    let pixel = (self.image * height + from) * width + skipped + x;
+                    let from = self.source.data.as_ptr().add(pixel * self.source.stride);
+                    let out = out.add(start + x);
+                    if plan.depth == 1 && self.source.stride == 1 {
+                        s.store(out, load_part(s, from, some));
+                    } else {
+                        lanes::gather(s, from, self.source.stride, some, plan.depth, out, plane);
+                    }
+                }
+                for d in 0..plan.depth {
+                    let out = out.add(d * plane);
+                    let filled = if inside == 0 { 0 } else { start + inside };
+                    (filled..row - LANES).step_by(LANES).for_each(|x| s.store(out.add(x), s.zero()));
+                }
+            }
+        }
+    }
+
+    /// All sums, by tiles of `V` vectors of pixels.
+    #[inline(always)]
+    unsafe fn sums<S: Simd, const V: usize>(&self, s: S) {
+        let plan = self.plan;
+        let (row, plane, sums) = (plan.row(), plan.plane(self.rows.len()), self.own.wrapping_add(plan.own_len()));
+        let sums = sums.wrapping_sub((plan.width * VECTORS * LANES).next_multiple_of(LANES));
+        let vectors = plan.target[1].div_ceil(LANES);
+        let total = self.rows.len() * vectors;
+        for first in (0..total).step_by(V) {
+            let mut planes = [self.own.cast_const(); V];
+            for v in 0..V {
+                // Beyond the last vector the last one again.
+                let at = (first + v).min(total - 1);
+                planes[v] = planes[v].wrapping_add(at / vectors * row + at % vectors * LANES);
+            }
+            for block in 0..plan.width.div_ceil(FILTERS) {
+                let filters = plan.block(block);
+                let weights = self.packed[filters.start * plan.depth * plan.taps.len()..].as_ptr();
+                let out = sums.wrapping_add(filters.start * V * LANES);
+                s.call(Sums { plan, filters: filters.len(), planes, row, plane, weights, out });
+            }
+            if self.epilogue.residual.is_none() {
+                // SAFETY: as above.
+                unsafe { self.finish(s, sums, V) }
+            }
+            for v in 0..V.min(total - first) {
+                let at = first + v;
+                // SAFETY: handed on from the caller.
+                unsafe { self.write(s, at / vectors, at % vectors * LANES, sums.wrapping_add(v * LANES), V * LANES) }
+            }
+        }
+    }
+
+    /// Bias and activation, while a vector is one filter's.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&self, s: S, sums: *mut f32, vectors: usize) {
+        for f in 0..self.plan.width {
+            let bias = self.epilogue.bias.map(|bias| bias[f]);
+            for v in 0..vectors {
+                // SAFETY: the sums of all filters.
+                unsafe {
+                    let p = sums.add((f * vectors + v) * LANES);
+                    let sum = s.load(p);
+                    let sum = if let Some(bias) = bias { s.add(sum, s.splat(bias)) } else { sum };
+                    s.store(p, self.epilogue.activation.apply(s, sum));
+                }
+            }
+        }
+    }
+
+    /// The targets of 16 pixels from their sums, a filter's `step` values after another's.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, s: S, row: usize, column: usize, sums: *const f32, step: usize) {
+        let plan = self.plan;
+        let [height, width] = plan.target;
+        let pixel = (self.image * height + self.rows.start + row) * width + column;
+        let pixels = LANES.min(width - column);
+        for f in (0..plan.width).step_by(LANES) {
+            let filters = LANES.min(plan.width - f);
+            let out = self.target.wrapping_add(pixel * self.target_stride + f);
+            // SAFETY: as the caller vouches.
+            unsafe {
+                match self.epilogue.residual {
+                    None => lanes::scatter(s, sums.add(f * step), step, pixels, filters, out, self.target_stride),
+                    Some(residual) => {
+                        let mut values = [0.0; LANES * LANES];
+                        lanes::scatter(s, sums.add(f * step), step, pixels, filters, values.as_mut_ptr(), LANES);
+                        let bias = match self.epilogue.bias {
+                            Some(bias) => load_part(s, bias.as_ptr().add(f), filters),
+                            None => s.zero(),
+                        };
+                        for i in 0..pixels {
+                            let more = residual.data.as_ptr().add((pixel + i) * residual.stride + f);
+                            let mut value = s.load(values.as_ptr().add(i * LANES));
+                            if self.epilogue.bias.is_some() {
+                                value = s.add(value, bias);
+                            }
+                            let value = s.add(value, load_part(s, more, filters));
+                            let value = self.epilogue.activation.apply(s, value);
+                            store_part(s, out.add(i * self.target_stride), value, filters);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sums of some filters over `V` vectors of pixels.
+struct Sums<'a, const V: usize> {
+    plan: &'a Planar,
+    filters: usize,
+    planes: [*const f32; V],
+    row: usize,
+    plane: usize,
+    weights: *const f32,
+    out: *mut f32,
+}
+
+impl<const V: usize> Kernel for Sums<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `Planar::run` checked the lengths of all that the pointers lead to.
+        unsafe {
+            match self.filters {
+                1 => self.sum::<S, 1>(s),
+                2 => self.sum::<S, 2>(s),
+                3 => self.sum::<S, 3>(s),
+                4 => self.sum::<S, 4>(s),
+                5 => self.sum::<S, 5>(s),
+                6 => self.sum::<S, 6>(s),
+                filters => unreachable!("a block of {filters} filters"),
+            }
+        }
+    }
+}
+
+impl<const V: usize> Sums<'_, V> {
+    #[inline(always)]
+    unsafe fn sum<S: Simd, const F: usize>(&self, s: S) {
+        let plan = self.plan;
+        let mut sums = [[s.zero(); V]; F];
+        let mut w = self.weights;
+        for tap in &plan.taps {
+            // Plain loops: a closure might be compiled as a function of its own, and all sums go to memory for the call.
+            let (y, x) = (tap.at[0] - plan.first[0], tap.at[1] - plan.first[1]);
+            let mut planes = self.planes;
+            for v in 0..V {
+                planes[v] = planes[v].wrapping_add(y as usize * self.row + x as usize);
+            }
+            let mut at = 0;
+            for _ in 0..plan.depth {
+                // SAFETY: as the caller vouches.
+                unsafe {
+                    let mut x = [s.zero(); V];
+                    for v in 0..V {
+                        x[v] = s.load(planes[v].add(at));
+                    }
+                    for f in 0..F {
+                        let w = s.splat(*w.add(f));
+                        for v in 0..V {
+                            sums[f][v] = s.fma(x[v], w, sums[f][v]);
+                        }
+                    }
+                    w = w.add(F);
+                }
+                at += self.plane;
+            }
+        }
+        for f in 0..F {
+            for v in 0..V {
+                // SAFETY: as the caller vouches.
+                unsafe { s.store(self.out.add((f * V + v) * LANES), sums[f][v]) };
+            }
+        }
+    }
+}
