@@ -6,6 +6,11 @@
 //! pixels are turned in registers on their way out. Sums run as in [`super::indirect`], tap by tap and channel by channel,
 //! to the same bits.
 
+mod planes;
+mod weights;
+
+pub(super) use weights::PlanarWeights;
+
 use std::ops::Range;
 
 use super::indirect::WeightSteps;
@@ -15,6 +20,7 @@ use super::{Epilogue, Pixels, PixelsMut, check_pixels};
 use crate::Cpu;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
+use planes::Planes;
 
 /// Most target channels: with more, vectors of channels are full enough.
 const MOST: usize = 24;
@@ -38,9 +44,10 @@ pub(super) struct Planar {
     width: usize,
     taps: Vec<Tap>,
     weights: WeightSteps,
-    /// Rows and columns from a target pixel to the first that it sees, and how many it sees.
+    /// Rows and columns from a target pixel to the first that it sees, and how many rows it sees.
     first: [isize; 2],
-    seen: [usize; 2],
+    seen: usize,
+    planes: Planes,
 }
 
 impl Planar {
@@ -68,9 +75,10 @@ impl Planar {
             (at.clone().min().unwrap_or(0), at.max().unwrap_or(0))
         };
         let [(top, bottom), (left, right)] = [ends(0), ends(1)];
-        let seen = [(bottom - top + 1) as usize, (right - left + 1) as usize];
-        let taps = phase.taps.clone();
-        Some(Planar { source, target, depth, width, taps, weights, first: [top, left], seen })
+        let columns = target[1].next_multiple_of(LANES) + (right - left) as usize;
+        let planes = Planes { size: source, channels: depth, left, columns };
+        let (taps, seen) = (phase.taps.clone(), (bottom - top + 1) as usize);
+        Some(Planar { source, target, depth, width, taps, weights, first: [top, left], seen, planes })
     }
 
     /// About the cycles of a picture.
@@ -113,13 +121,8 @@ impl Planar {
         (BAND / self.target[1].max(1)).clamp(1, self.target[0].max(1))
     }
 
-    /// Values of a plane's row: what whole vectors of targets see, and a vector more that copies may reach.
-    fn row(&self) -> usize {
-        (self.target[1].next_multiple_of(LANES) + self.seen[1]).next_multiple_of(LANES) + LANES
-    }
-
     fn plane(&self, rows: usize) -> usize {
-        (rows + self.seen[0] - 1) * self.row()
+        (rows + self.seen - 1) * self.planes.row()
     }
 
     /// Values of a thread's planes and of the sums of a tile's pixels.
@@ -187,57 +190,21 @@ impl Kernel for Band<'_> {
         // SAFETY: `Planar::run` checked source, weights, bias, residual and target; the thread's own memory has room for the
         // planes and sums of a band; tasks write different rows.
         unsafe {
-            self.copy(s);
+            let first = self.rows.start as isize + self.plan.first[0];
+            let seen = first..first + (self.rows.len() + self.plan.seen) as isize - 1;
+            self.plan.planes.copy(s, &self.source, self.image, seen, self.own, self.plan.plane(self.rows.len()));
             if S::WIDE { self.sums::<S, VECTORS>(s) } else { self.sums::<S, 1>(s) }
         }
     }
 }
 
 impl Band<'_> {
-    /// The source's rows as planes, with zeros around.
-    #[inline(always)]
-    unsafe fn copy<S: Simd>(&self, s: S) {
-        let plan = self.plan;
-        let ([height, width], row, plane) = (plan.source, plan.row(), plan.plane(self.rows.len()));
-        let [top, left] = plan.first;
-        // Columns of the source that are seen, and where they begin in a plane.
-        let (skipped, start) = (left.max(0) as usize, (-left).max(0) as usize);
-        let count = width.saturating_sub(skipped).min((plan.target[1] + plan.seen[1] - 1).saturating_sub(start));
-        for y in 0..self.rows.len() + plan.seen[0] - 1 {
-            let from = (self.rows.start + y).wrapping_add_signed(top);
-            let out = self.own.wrapping_add(y * row);
-            let inside = if from < height { count } else { 0 };
-            // SAFETY: the pixels are in the picture; a plane's row has room for a vector beyond its last pixel.
-            unsafe {
-                for d in 0..plan.depth {
-                    let out = out.add(d * plane);
-                    (0..start).step_by(LANES).for_each(|x| s.store(out.add(x), s.zero()));
-                }
-                for x in (0..inside).step_by(LANES) {
-                    let some = LANES.min(inside - x);
-                    let pixel = (self.image * height + from) * width + skipped + x;
-                    let from = self.source.data.as_ptr().add(pixel * self.source.stride);
-                    let out = out.add(start + x);
-                    if plan.depth == 1 && self.source.stride == 1 {
-                        s.store(out, load_part(s, from, some));
-                    } else {
-                        lanes::gather(s, from, self.source.stride, some, plan.depth, out, plane);
-                    }
-                }
-                for d in 0..plan.depth {
-                    let out = out.add(d * plane);
-                    let filled = if inside == 0 { 0 } else { start + inside };
-                    (filled..row - LANES).step_by(LANES).for_each(|x| s.store(out.add(x), s.zero()));
-                }
-            }
-        }
-    }
-
     /// All sums, by tiles of `V` vectors of pixels.
     #[inline(always)]
     unsafe fn sums<S: Simd, const V: usize>(&self, s: S) {
         let plan = self.plan;
-        let (row, plane, sums) = (plan.row(), plan.plane(self.rows.len()), self.own.wrapping_add(plan.own_len()));
+        let (row, plane, sums) =
+            (plan.planes.row(), plan.plane(self.rows.len()), self.own.wrapping_add(plan.own_len()));
         let sums = sums.wrapping_sub((plan.width * VECTORS * LANES).next_multiple_of(LANES));
         let vectors = plan.target[1].div_ceil(LANES);
         let total = self.rows.len() * vectors;

@@ -18,6 +18,7 @@ use super::depthwise_weights::DepthwiseWeights;
 use super::forward;
 use super::padded::Padded;
 use super::phase::Phase;
+use super::planar::PlanarWeights;
 use super::winograd;
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
@@ -47,6 +48,7 @@ pub struct WeightGradient {
 
 enum Algorithm {
     Tiles(Tiles),
+    Planar(PlanarWeights),
     Depthwise(DepthwiseWeights),
     Winograd(winograd::WeightGradient),
 }
@@ -59,6 +61,8 @@ impl WeightGradient {
             Algorithm::Depthwise(DepthwiseWeights::new(shape))
         } else if !exact && winograd::fits(shape) {
             Algorithm::Winograd(winograd::WeightGradient::new(shape, isa))
+        } else if let Some(plan) = PlanarWeights::new(shape) {
+            Algorithm::Planar(plan)
         } else {
             Algorithm::Tiles(Tiles::new(shape, isa))
         };
@@ -70,6 +74,7 @@ impl WeightGradient {
         match &self.algorithm {
             Algorithm::Tiles(plan) if plan.padded.is_some() => "padded",
             Algorithm::Tiles(_) => "tiles",
+            Algorithm::Planar(_) => "planar",
             Algorithm::Depthwise(_) => "depthwise",
             Algorithm::Winograd(_) => "winograd",
         }
@@ -83,6 +88,7 @@ impl WeightGradient {
                 let needed = |n| plan.reduction(n, threads, true).workspace_len(threads);
                 (1..=batch).map(needed).max().unwrap_or(0)
             }
+            Algorithm::Planar(plan) => plan.workspace_len(batch, threads),
             Algorithm::Depthwise(plan) => plan.reduction(batch, threads).workspace_len(threads),
             Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
         }
@@ -111,6 +117,7 @@ impl WeightGradient {
         }
         match &self.algorithm {
             Algorithm::Tiles(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
+            Algorithm::Planar(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
             Algorithm::Winograd(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
         }

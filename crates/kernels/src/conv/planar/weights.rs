@@ -1,0 +1,321 @@
+//! The weight gradient of few channels and filters: sums over vectors of pixels.
+//!
+//! x and dy are copied to planes, picture by picture. A tile of up to 6 filters by 4 kernel elements multiplies vectors of
+//! 16 neighbouring pixels: 24 multiply-adds for 10 loads, where 6 filters would fill 6 of 16 lanes. The lanes of a sum are
+//! added at the end of a segment, for 16 sums at once.
+
+use super::super::forward;
+use super::super::phase::Phase;
+use super::super::{Pixels, check_pixels};
+use super::planes::Planes;
+use super::{FILTERS, TURN};
+use crate::Cpu;
+use crate::geometry::ConvShape;
+use crate::pool::Shares;
+use crate::segments::{Reduction, Segment, Segments};
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+
+/// Kernel elements of a tile.
+const TAPS: usize = 4;
+/// Most sums, each a vector: 96 KB.
+const SUMS: usize = 1536;
+
+pub(in super::super) struct PlanarWeights {
+    shape: ConvShape,
+    output: [usize; 2],
+    phase: Phase,
+    segments: Segments,
+    x: Planes,
+    dy: Planes,
+    /// Rows from an output to the first that it sees, and how many rows it sees.
+    top: isize,
+    seen: usize,
+}
+
+impl PlanarWeights {
+    /// Where it takes fewer cycles than vectors of filters do.
+    pub fn new(shape: &ConvShape) -> Option<PlanarWeights> {
+        let phase = forward::phases(shape).swap_remove(0);
+        let ([height, width], taps) = (shape.output(), phase.taps.len());
+        let sums = taps * shape.channels * shape.filters;
+        if shape.groups > 1 || phase.source_step != [1, 1] || sums > SUMS || height == 0 || width == 0 {
+            return None;
+        }
+        let vectors = shape.filters.div_ceil(LANES);
+        let turns = TURN * (vectors + if shape.channels > 1 { 1 } else { 0 });
+        let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
+        // 5 chains of sums hide the latency of a multiply-add, of which there are as many as a kernel row has values.
+        let chains = shape.window.kernel[1] * shape.channels * vectors;
+        let across_filters = LANES * taps * shape.channels * vectors * 8 / chains.clamp(1, 8) / 2;
+        if across_pixels * 5 > across_filters * 4 {
+            return None;
+        }
+        let at = |axis: usize| phase.taps.iter().map(move |tap| tap.at[axis]);
+        let [top, left] = [0, 1].map(|axis| at(axis).min().unwrap_or(0));
+        let [bottom, right] = [0, 1].map(|axis| at(axis).max().unwrap_or(0));
+        let read = width.next_multiple_of(LANES);
+        Some(PlanarWeights {
+            shape: *shape,
+            output: [height, width],
+            segments: Segments::new([height, width]),
+            x: Planes { size: shape.input, channels: shape.channels, left, columns: read + (right - left) as usize },
+            dy: Planes { size: [height, width], channels: shape.filters, left: 0, columns: read },
+            top,
+            seen: (bottom - top + 1) as usize,
+            phase,
+        })
+    }
+
+    fn sums(&self) -> usize {
+        self.phase.taps.len() * self.shape.channels * self.shape.filters
+    }
+
+    /// Values of a plane of so many output rows, of x and of dy.
+    fn planes(&self, rows: usize) -> [usize; 2] {
+        [(rows + self.seen - 1) * self.x.row(), rows * self.dy.row()]
+    }
+
+    /// Sums, and those of dy for the bias.
+    fn all_sums(&self) -> usize {
+        self.sums() + self.shape.filters
+    }
+
+    /// One part: `[filter][channel][tap]`, then one a filter for the bias. The scratch memory holds planes, then a vector a sum.
+    fn reduction(&self, n: usize, threads: usize) -> Reduction {
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let [x, dy] = self.planes(self.segments.most_rows());
+        let scratch = x * self.shape.channels + dy * self.shape.filters + self.all_sums() * LANES;
+        Reduction::new(self.segments, n, 1, self.all_sums(), scratch, wanted)
+    }
+
+    pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
+        self.reduction(n, threads).workspace_len(threads)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        x: Pixels,
+        dy: Pixels,
+        dw: &mut [f32],
+        db: Option<&mut [f32]>,
+        workspace: &mut [f32],
+    ) {
+        let (shape, sums) = (&self.shape, self.sums());
+        check_pixels("x", x.data.len(), x.stride, n * shape.input[0] * shape.input[1], shape.channels);
+        check_pixels("dy", dy.data.len(), dy.stride, n * self.output[0] * self.output[1], shape.filters);
+        assert!(dw.len() >= sums, "dw: {} values of {sums}", dw.len());
+        let bias = db.is_some();
+        let (dw, db) = (Shares::new(dw), db.map(Shares::new));
+        let sum = |_: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
+            dispatch(cpu.isa(), SegmentSum { plan: self, segment, x, dy, bias, scratch, out });
+        };
+        let finish = |_: usize, all: &[f32]| {
+            // SAFETY: there is one part.
+            unsafe { dw.part(0, sums) }.copy_from_slice(&all[..sums]);
+            if let Some(db) = &db {
+                // SAFETY: as above.
+                unsafe { db.part(0, shape.filters) }.copy_from_slice(&all[sums..][..shape.filters]);
+            }
+        };
+        self.reduction(n, cpu.pool().threads()).run(cpu, workspace, &sum, &finish);
+    }
+}
+
+struct SegmentSum<'a> {
+    plan: &'a PlanarWeights,
+    segment: &'a Segment,
+    x: Pixels<'a>,
+    dy: Pixels<'a>,
+    bias: bool,
+    scratch: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for SegmentSum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let plan = self.plan;
+        let (rows, channels, filters) = (self.segment.rows.clone(), plan.shape.channels, plan.shape.filters);
+        let [x_plane, dy_plane] = plan.planes(rows.len());
+        let planes = x_plane * channels + dy_plane * filters;
+        assert!(self.scratch.len() >= planes + plan.all_sums() * LANES);
+        assert!(self.out.len() >= plan.all_sums().next_multiple_of(LANES));
+        let x = self.scratch.as_mut_ptr();
+        let (dy, vectors) = (x.wrapping_add(x_plane * channels), x.wrapping_add(planes));
+        for image in self.segment.images.clone() {
+            let (from, count) = (rows.start as isize, rows.len() as isize);
+            let first = image == self.segment.images.start;
+            // SAFETY: `run` of the plan checked that x and dy hold all pixels; the scratch memory has room for the planes.
+            unsafe {
+                let seen = from + plan.top..from + plan.top + count + plan.seen as isize - 1;
+                plan.x.copy(s, &self.x, image, seen, x, x_plane);
+                plan.dy.copy(s, &self.dy, image, from..from + count, dy, dy_plane);
+            }
+            let all = Sums { plan, rows: rows.len(), x, dy, planes: [x_plane, dy_plane], first, out: vectors };
+            let filters = plan.shape.filters;
+            for block in 0..filters.div_ceil(FILTERS) {
+                let blocks = filters.div_ceil(FILTERS);
+                let (start, end) = (block * filters / blocks, (block + 1) * filters / blocks);
+                s.call(Block { sums: &all, start, filters: end - start, bias: self.bias });
+            }
+        }
+        let sums = if self.bias { plan.all_sums() } else { plan.sums() };
+        for i in (0..sums).step_by(LANES) {
+            let mut rows = [s.zero(); LANES];
+            for j in 0..LANES {
+                if i + j < sums {
+                    // SAFETY: a vector for each sum.
+                    rows[j] = unsafe { s.load(vectors.add((i + j) * LANES)) };
+                }
+            }
+            let mut lanes = s.transpose(rows);
+            for half in [8, 4, 2, 1] {
+                for j in 0..half {
+                    lanes[j] = s.add(lanes[j], lanes[j + half]);
+                }
+            }
+            // SAFETY: whole vectors, as checked.
+            unsafe { s.store(self.out.as_mut_ptr().add(i), lanes[0]) };
+        }
+    }
+}
+
+/// What the tiles of a picture share.
+struct Sums<'a> {
+    plan: &'a PlanarWeights,
+    rows: usize,
+    x: *const f32,
+    dy: *const f32,
+    planes: [usize; 2],
+    /// Whether sums begin from zero.
+    first: bool,
+    out: *mut f32,
+}
+
+/// All sums of some filters.
+struct Block<'a> {
+    sums: &'a Sums<'a>,
+    start: usize,
+    filters: usize,
+    bias: bool,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `SegmentSum::run` checked that the planes and sums are as long as the plan says.
+        unsafe {
+            match self.filters {
+                1 => self.all::<S, 1>(s),
+                2 => self.all::<S, 2>(s),
+                3 => self.all::<S, 3>(s),
+                4 => self.all::<S, 4>(s),
+                5 => self.all::<S, 5>(s),
+                6 => self.all::<S, 6>(s),
+                filters => unreachable!("a block of {filters} filters"),
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    unsafe fn all<S: Simd, const F: usize>(&self, s: S) {
+        let plan = self.sums.plan;
+        let taps = plan.phase.taps.len();
+        let together = if S::WIDE { TAPS } else { 1 };
+        for channel in 0..plan.shape.channels {
+            let mut tap = 0;
+            // SAFETY: as the caller vouches.
+            unsafe {
+                while tap + together <= taps {
+                    if S::WIDE {
+                        self.tile::<S, F, TAPS>(s, channel, tap)
+                    } else {
+                        self.tile::<S, F, 1>(s, channel, tap)
+                    }
+                    tap += together;
+                }
+                for tap in tap..taps {
+                    self.tile::<S, F, 1>(s, channel, tap);
+                }
+            }
+        }
+        if self.bias {
+            // SAFETY: as the caller vouches.
+            unsafe { self.biases::<S, F>(s) }
+        }
+    }
+
+    /// The sums of `F` filters by `T` taps of a channel over a picture's rows.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const F: usize, const T: usize>(&self, s: S, channel: usize, tap: usize) {
+        let Sums { plan, rows, x, dy, planes: [x_plane, dy_plane], first, out } = *self.sums;
+        let (x_row, dy_row, all_taps) = (plan.x.row(), plan.dy.row(), plan.phase.taps.len());
+        let (dy, x) = (dy.wrapping_add(self.start * dy_plane), x.wrapping_add(channel * x_plane));
+        let mut seen = [x; T];
+        for t in 0..T {
+            let at = plan.phase.taps[tap + t].at;
+            seen[t] = x.wrapping_add((at[0] - plan.top) as usize * x_row + (at[1] - plan.x.left) as usize);
+        }
+        let out = out.wrapping_add((self.start * plan.shape.channels + channel) * all_taps * LANES + tap * LANES);
+        let filter_step = plan.shape.channels * all_taps * LANES;
+        let mut sums = [[s.zero(); T]; F];
+        // SAFETY: as the caller vouches.
+        unsafe {
+            if !first {
+                for f in 0..F {
+                    for t in 0..T {
+                        sums[f][t] = s.load(out.add(f * filter_step + t * LANES));
+                    }
+                }
+            }
+            for row in 0..rows {
+                for column in (0..plan.dy.columns).step_by(LANES) {
+                    let mut x = [s.zero(); T];
+                    for t in 0..T {
+                        x[t] = s.load(seen[t].add(row * x_row + column));
+                    }
+                    for f in 0..F {
+                        let dy = s.load(dy.add(f * dy_plane + row * dy_row + column));
+                        for t in 0..T {
+                            sums[f][t] = s.fma(x[t], dy, sums[f][t]);
+                        }
+                    }
+                }
+            }
+            for f in 0..F {
+                for t in 0..T {
+                    s.store(out.add(f * filter_step + t * LANES), sums[f][t]);
+                }
+            }
+        }
+    }
+
+    /// The sums of dy itself.
+    #[inline(always)]
+    unsafe fn biases<S: Simd, const F: usize>(&self, s: S) {
+        let Sums { plan, rows, dy, planes: [_, dy_plane], first, out, .. } = *self.sums;
+        let out = out.wrapping_add((plan.sums() + self.start) * LANES);
+        for f in 0..F {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let dy = dy.add((self.start + f) * dy_plane);
+                let mut sum = if first { s.zero() } else { s.load(out.add(f * LANES).cast_const()) };
+                for row in 0..rows {
+                    for column in (0..plan.dy.columns).step_by(LANES) {
+                        sum = s.add(sum, s.load(dy.add(row * plan.dy.row() + column)));
+                    }
+                }
+                s.store(out.add(f * LANES), sum);
+            }
+        }
+    }
+}
