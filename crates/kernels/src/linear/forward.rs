@@ -90,17 +90,18 @@ impl Block<'_> {
                     let tall = unit + U <= self.units.end;
                     let mut row = rows.start;
                     while row < rows.end {
-                        let wide = row + R <= rows.end;
+                        let left = rows.end - row;
                         let at = (unit - self.units.start) * ROWS + row - rows.start;
                         // SAFETY: a task has at most UNITS units, and ROWS rows are taken at a time.
                         let waiting = unsafe { waiting.add(at) };
-                        match (tall, wide) {
-                            (true, true) => self.tile::<S, U, R>(s, unit, row, from..to, waiting),
-                            (true, false) => self.tile::<S, U, 1>(s, unit, row, from..to, waiting),
-                            (false, true) => self.tile::<S, 1, R>(s, unit, row, from..to, waiting),
-                            (false, false) => self.tile::<S, 1, 1>(s, unit, row, from..to, waiting),
-                        }
-                        row += if wide { R } else { 1 };
+                        row += match (tall, left) {
+                            (true, left) if left >= R => self.tile::<S, U, R>(s, unit, row, from..to, waiting),
+                            (true, 4..) => self.tile::<S, U, 4>(s, unit, row, from..to, waiting),
+                            (true, 2..) => self.tile::<S, U, 2>(s, unit, row, from..to, waiting),
+                            (true, _) => self.tile::<S, U, 1>(s, unit, row, from..to, waiting),
+                            (false, left) if left >= R => self.tile::<S, 1, R>(s, unit, row, from..to, waiting),
+                            (false, _) => self.tile::<S, 1, 1>(s, unit, row, from..to, waiting),
+                        };
                     }
                     unit += if tall { U } else { 1 };
                 }
@@ -109,7 +110,7 @@ impl Block<'_> {
     }
 
     /// Adds some inputs' products to the sums of `U` units by `R` rows, which wait at `waiting`, and writes results after
-    /// the last input.
+    /// the last input. Returns `R`.
     #[inline(always)]
     fn tile<S: Simd, const U: usize, const R: usize>(
         &self,
@@ -118,7 +119,7 @@ impl Block<'_> {
         row: usize,
         part: Range<usize>,
         waiting: *mut S::V,
-    ) {
+    ) -> usize {
         let inputs = self.shape.inputs;
         let mut acc = [[s.zero(); R]; U];
         let whole = part.end - (part.end - part.start) % LANES;
@@ -168,25 +169,37 @@ impl Block<'_> {
                         *waiting.add(u * ROWS + r) = acc[u][r];
                     }
                 }
-                return;
+                return R;
             }
         }
         // Through memory, once: sums that a loop picks by number would live there during the products too.
-        let mut lanes = [[[0.0; LANES]; R]; U];
+        let mut lanes = [[[0.0; LANES]; U]; R];
         for u in 0..U {
             for r in 0..R {
-                lanes[u][r] = s.to_array(acc[u][r]);
+                lanes[r][u] = s.to_array(acc[u][r]);
             }
+        }
+        let mut bias = [0.0; LANES];
+        for i in 0..LANES {
+            bias[i] = self.bias.map_or(0.0, |bias| bias[unit + i % U]);
+        }
+        let (lanes, bias) = (lanes.as_flattened(), s.from_array(&bias));
+        let mut results = [0.0; 2 * LANES];
+        for i in (0..U * R).step_by(LANES) {
+            let mut vectors = [s.zero(); LANES];
+            for j in 0..LANES {
+                if i + j < U * R {
+                    vectors[j] = s.from_array(&lanes[i + j]);
+                }
+            }
+            let sums = self.activation.apply(s, s.add(s.sums(vectors), bias));
+            results[i..i + LANES].copy_from_slice(&s.to_array(sums));
         }
         for r in 0..R {
-            let mut sums = [0.0; LANES];
-            for u in 0..U {
-                sums[u] = s.sum(s.from_array(&lanes[u][r])) + self.bias.map_or(0.0, |bias| bias[unit + u]);
-            }
-            let sums = s.to_array(self.activation.apply(s, s.from_array(&sums)));
             // SAFETY: every task has units and rows of its own.
             let y = unsafe { self.y.part((row + r) * self.shape.outputs + unit, U) };
-            y.copy_from_slice(&sums[..U]);
+            y.copy_from_slice(&results[r * U..][..U]);
         }
+        R
     }
 }

@@ -158,6 +158,17 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
         a[0]
     }
+    /// [`Simd::sum`] of 16 vectors: lane i is that of vector i.
+    #[inline(always)]
+    fn sums(self, vectors: [Self::V; LANES]) -> Self::V {
+        let mut lanes = self.transpose(vectors);
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                lanes[i] = self.add(lanes[i], lanes[i + half]);
+            }
+        }
+        lanes[0]
+    }
 }
 
 /// Loads `n <= 16` lanes, quickly where all are wanted; the others are zero.

@@ -173,14 +173,8 @@ impl Kernel for SegmentSum<'_> {
                     rows[j] = unsafe { s.load(vectors.add((i + j) * LANES)) };
                 }
             }
-            let mut lanes = s.transpose(rows);
-            for half in [8, 4, 2, 1] {
-                for j in 0..half {
-                    lanes[j] = s.add(lanes[j], lanes[j + half]);
-                }
-            }
             // SAFETY: whole vectors, as checked.
-            unsafe { s.store(self.out.as_mut_ptr().add(i), lanes[0]) };
+            unsafe { s.store(self.out.as_mut_ptr().add(i), s.sums(rows)) };
         }
     }
 }
