@@ -5,6 +5,7 @@ use common::pictures::{cut, folder, small_net};
 use common::{bad, good, json, ocelli};
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 /// A folder `data` of 120 pictures, the same as `shards`, and a net.
 fn world() -> tempfile::TempDir {
@@ -63,4 +64,96 @@ fn packing_overwrites_nothing_and_a_wrong_pattern_is_wrong_use() {
     assert!(what.ends_with("not a range of numbers"), "{what}");
     let said = good(world.path(), &["data", "info", "shards/train-{0000..0000}.tar"]);
     assert!(said.contains("no validation split in the data: carved 10 of 96 training pictures"), "{said}");
+}
+
+/// Trains on the shards through a buffer; `resized-crop` needs whole files, so that none are kept in memory.
+const STREAMED: [&str; 12] = [
+    "train",
+    "small.toml",
+    "--data",
+    "shards",
+    "--shuffle-buffer",
+    "20",
+    "--augment",
+    "flip,resized-crop",
+    "--batch-size",
+    "16",
+    "--quiet",
+    "--output",
+];
+
+#[test]
+fn a_streamed_run_that_was_killed_goes_on_to_the_same_bits() {
+    let world = world();
+    let here = world.path();
+    good(here, &[&STREAMED[..], &["whole", "--epochs", "3"]].concat());
+    let threads = ["4", "--epochs", "3", "--workers", "4", "--threads", "2", "--checkpoint-every", "1"];
+    good(here, &[&STREAMED[..], &threads].concat());
+    let weights = |run: &str| fs::read(here.join(run).join("best.safetensors")).unwrap();
+    assert!(weights("4") == weights("whole"), "any number of workers");
+
+    let part = ["part", "--epochs", "3", "--checkpoint-every", "1"];
+    let mut child = common::command(here).args(STREAMED).args(part).stdout(Stdio::null()).spawn().unwrap();
+    let steps = || fs::read_to_string(here.join("part/steps.csv")).map_or(0, |text| text.lines().count());
+    while steps() < 9 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (what, _) = bad(here, 2, &["train", "--resume", "part", "--shuffle-buffer", "21"]);
+    assert!(what.contains("shuffle_buffer: 20 → 21"), "{what}");
+    good(here, &["train", "--resume", "part", "--quiet", "--workers", "3"]);
+    assert_eq!(losses(&here.join("part")), losses(&here.join("whole")));
+    assert!(weights("part") == weights("whole"));
+}
+
+#[test]
+fn the_order_shows_that_processes_share_the_pictures_without_overlap_or_loss() {
+    let world = world();
+    let order = |flags: &[&str]| -> Vec<String> {
+        let said = good(world.path(), &[&["data", "order", "shards"], flags].concat());
+        said.lines().map(str::to_owned).collect()
+    };
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let exact = order(&[]);
+    assert_eq!(exact.len(), 96);
+    assert_ne!(order(&["--epoch", "2"]), exact);
+    assert_ne!(order(&["--seed", "1"]), exact);
+    for buffer in [&[][..], &["--shuffle-buffer", "10"]] {
+        let of = |rank| order(&[buffer, &["--rank", rank, "--world-size", "2", "--batch-size", "32"]].concat());
+        let (first, second) = (of("0"), of("1"));
+        assert_eq!([first.len(), second.len()], [48, 48]);
+        assert_eq!(sorted([first, second].concat()), sorted(exact.clone()));
+    }
+    let buffered = json(&good(world.path(), &["data", "order", "shards", "--shuffle-buffer", "1", "--json"]));
+    let names: Vec<&str> =
+        buffered[0]["pictures"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert!(names.is_sorted() && names[0] == "train-0000.tar/00000000.png", "{names:?}");
+}
+
+#[test]
+fn a_buffer_that_cannot_be_is_one_line_and_what_to_do() {
+    let world = world();
+    let train = ["train", "small.toml", "--shuffle-buffer"];
+    for (flags, what, advice) in [
+        (&["10", "--data", "data"][..], "data: a shuffle buffer, but dark/", "ocelli data pack"),
+        (&["0", "--data", "shards"], "a shuffle buffer of 0 pictures", "--shuffle-buffer 1 or more"),
+        (&["9", "--data", "shards", "--no-shuffle"], "a shuffle buffer for pictures in file order", "Leave one"),
+        (&["9", "--data", "shards", "--sampling", "balanced"], "a shuffle buffer with sampling balanced", "Leave one"),
+    ] {
+        let said = bad(world.path(), 2, &[&train[..], flags].concat());
+        assert!(said.0.contains(what) && said.1.contains(advice), "{said:?}");
+    }
+    let order = ["data", "order", "shards", "--shuffle-buffer", "9", "--rank"];
+    for (flags, what) in [
+        (&["2", "--world-size", "2"][..], "rank 2 of 2 processes"),
+        (&["0", "--world-size", "5"], "a batch of 64 pictures for 5 processes, each with whole groups of 16"),
+        (&["0", "--epoch", "0"], "--epoch"),
+    ] {
+        let said = bad(world.path(), 2, &[&order[..], flags].concat());
+        assert!(said.0.contains(what), "{said:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! second of warm-up, two rounds at least, then the median of samples of at least 50 ms.
 
 use crate::data::{
-    Augment, Batch, Dataset, LoadOptions, Loader, Pictures, Preparation, Resize, Split, TrainingOptions,
+    Augment, Batch, Dataset, LoadOptions, Loader, Order, Pictures, Preparation, Resize, Split, TrainingOptions,
 };
 use crate::error::{Error, Result};
 use crate::exec::{Device, Inference, Loss, Optimizer, Part, Timing, TrainOptions, Training};
@@ -53,8 +53,8 @@ pub fn loading(data: &Arc<Dataset>, size: [usize; 2], workers: usize) -> Result<
     let preparation = Preparation::for_data(data, size, 3, Resize::Crop, &augment)?;
     let options = LoadOptions { augment, workers, ..Default::default() };
     let pictures = Arc::new(Pictures::load_keeping(data, Split::Train, &preparation, &options, 0)?);
-    let options =
-        TrainingOptions { batch_size: pictures.len().min(64), augment, workers, ..TrainingOptions::default() };
+    let order = Order { batch_size: pictures.len().min(64), ..Order::default() };
+    let options = TrainingOptions { order, augment, workers, ..TrainingOptions::default() };
     let loader = Loader::training(&pictures, &preparation, &options)?;
     let pass = |epoch| -> Result<usize> {
         let (mut batches, mut n) = (loader.epoch(epoch, 0), 0);

@@ -5,7 +5,7 @@ use crate::arguments::Globals;
 use crate::models::open_options;
 use crate::text;
 use clap::{Args, Subcommand};
-use ocelli::data::{self, Dataset, KNOWN, Split};
+use ocelli::data::{self, Dataset, KNOWN, Order, Split};
 use ocelli::error::{Error, Result};
 use ocelli::plot;
 use serde_json::json;
@@ -38,6 +38,7 @@ enum Action {
     },
     Pca(Components),
     Preview(Box<Sheet>),
+    Order(Epoch),
     /// Look for damaged files, duplicates, leakage between the splits; exit code 1 if the data needs care
     Check {
         /// A known name, a folder of pictures, a CSV list, or shards
@@ -60,6 +61,47 @@ enum Action {
         #[arg(long, short, value_name = "F.png")]
         output: Option<PathBuf>,
     },
+}
+
+/// The training pictures in the order of an epoch, as `ocelli train` reads them
+#[derive(Args)]
+struct Epoch {
+    /// A known name, a folder of pictures, a CSV list, or shards
+    data: String,
+    /// The epoch, from 1
+    #[arg(long, value_name = "N", default_value = "1", value_parser = text::positive)]
+    epoch: usize,
+    /// Reads shards from beginning to end into a buffer of so many pictures, and draws from it
+    #[arg(long, value_name = "PICTURES")]
+    shuffle_buffer: Option<usize>,
+    /// Pictures of a step, of all processes together
+    #[arg(long, value_name = "N", default_value = "64")]
+    batch_size: usize,
+    /// The pictures of this process, from 0
+    #[arg(long, value_name = "R", default_value = "0")]
+    rank: usize,
+    /// Processes that share the pictures
+    #[arg(long, value_name = "N", default_value = "1")]
+    world_size: usize,
+}
+
+impl Epoch {
+    /// Prints a name a line.
+    fn run(self, globals: &Globals) -> Result<()> {
+        let data = open(&self.data, globals)?;
+        let Epoch { shuffle_buffer, batch_size, rank, world_size, .. } = self;
+        let seed = globals.seed.unwrap_or(0);
+        let order = Order { seed, shuffle_buffer, batch_size, rank, world_size, ..Order::default() };
+        order.check(&data, Split::Train)?;
+        let all: Vec<usize> = (0..data.len(Split::Train)).collect();
+        let order = order.of(&data, Split::Train, &all, self.epoch as u64 - 1);
+        let names: Vec<String> = order.into_iter().map(|position| data.picture_name(Split::Train, position)).collect();
+        match globals.json {
+            true => text::json(&json!({ "schema": 1, "epoch": self.epoch, "rank": rank, "pictures": names })),
+            false => text::print(&names.iter().map(|name| format!("{name}\n")).collect::<String>()),
+        }
+        Ok(())
+    }
 }
 
 /// Findings of one kind that are listed; the JSON has all.
@@ -86,6 +128,7 @@ impl Data {
             Action::IlsvrcResults { output } => ilsvrc_results(output.as_deref(), globals)?,
             Action::Pca(components) => components.run(globals)?,
             Action::Preview(sheet) => sheet.run(globals)?,
+            Action::Order(epoch) => epoch.run(globals)?,
             Action::Check { data } => return check(&open(&data, globals)?, globals),
         }
         Ok(ExitCode::SUCCESS)

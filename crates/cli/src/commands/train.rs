@@ -236,6 +236,11 @@ pub struct Flags {
     #[arg(long, help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]
     sampling: Option<String>,
+    /// Reads shards from beginning to end into a buffer of so many pictures, and draws from it [default: each picture from its
+    /// place, in any order]
+    #[arg(long, value_name = "PICTURES", help_heading = "Pictures")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shuffle_buffer: Option<u64>,
     /// Share of the training pictures to choose by, where the data has no val folder [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Pictures")]
     #[serde(skip_serializing_if = "Option::is_none")]

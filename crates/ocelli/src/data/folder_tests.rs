@@ -66,14 +66,14 @@ fn a_missing_or_empty_folder_and_loose_pictures_are_errors_with_advice() {
 
 #[test]
 fn one_class_only_cannot_be_trained() {
-    use super::super::{Loader, TrainingOptions};
+    use super::super::{Loader, Order, TrainingOptions};
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<String> = (0..9).map(|i| format!("only/{i}.png")).collect();
     pictures(folder.path(), &paths.iter().map(String::as_str).collect::<Vec<_>>());
     let data = Arc::new(opened(folder.path()).unwrap());
     let preparation = Preparation::new([4, 4], 1, Resize::Crop).unwrap();
     let pictures = Pictures::load(&data, Split::Train, &preparation, &Default::default()).unwrap();
-    let options = TrainingOptions { batch_size: 2, ..Default::default() };
+    let options = TrainingOptions { order: Order { batch_size: 2, ..Default::default() }, ..Default::default() };
     let error = Loader::training(&Arc::new(pictures), &preparation, &options).map(|_| ()).unwrap_err();
     assert!(error.what().contains("one class only (only)"), "{error}");
 }

@@ -1,9 +1,9 @@
 //! Batches, made by worker threads, delivered in order.
 
 use super::augment::{Key, Source};
-use super::order::{Order, Sampling};
 use super::prepare::{Preparation, Scale, Window};
-use super::{Augment, Dataset, LoadOptions, Pca, Pictures, Split, Tta};
+use super::stream::{Bytes, Stream};
+use super::{Augment, Dataset, LoadOptions, Order, Pca, Pictures, Split, Tta};
 use crate::{Error, Result};
 pub use ocelli_kernels::loss::Mixed;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,8 +15,6 @@ const AHEAD: usize = 2;
 /// Bytes of pictures that all batches which are made or wait may take before fewer of them wait. Three batches of AlexNet's
 /// 128 take 238 MB: up to four workers are not held back.
 const AHEAD_BYTES: usize = 1 << 30;
-/// Pictures whose sums are joined first (ARCHITECTURE.md, "The same bits"); a part of a batch has whole groups of them.
-const GROUP: usize = 16;
 
 /// Prepared pictures with what is to be learnt of them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,14 +39,8 @@ pub struct Batch {
 /// How training batches are made.
 #[derive(Clone, Debug)]
 pub struct TrainingOptions {
-    /// Pictures of a batch.
-    pub batch_size: usize,
-    /// Of the order and the augmentation.
-    pub seed: u64,
-    /// A new random order in every epoch; else the order of the files.
-    pub shuffle: bool,
-    /// Which pictures an epoch has.
-    pub sampling: Sampling,
+    /// Which pictures are in which batch; its seed is the augmentation's too.
+    pub order: Order,
     /// What is changed at random; the same that the [`Pictures`] were loaded for.
     pub augment: Augment,
     /// Of the colours, for the augmentations that follow them.
@@ -59,15 +51,7 @@ pub struct TrainingOptions {
 
 impl Default for TrainingOptions {
     fn default() -> TrainingOptions {
-        TrainingOptions {
-            batch_size: 64,
-            seed: 0,
-            shuffle: true,
-            sampling: Sampling::Plain,
-            augment: Augment::default(),
-            pca: Pca::IMAGENET,
-            workers: 1,
-        }
+        TrainingOptions { order: Order::default(), augment: Augment::default(), pca: Pca::IMAGENET, workers: 1 }
     }
 }
 
@@ -81,39 +65,30 @@ struct Job {
     pictures: Arc<Pictures>,
     preparation: Preparation,
     scale: Scale,
-    batch_size: usize,
-    seed: u64,
     order: Order,
     augment: Option<Augment>,
     pca: Pca,
-    part: [usize; 2],
     /// What is cut from each canvas where nothing is augmented.
     windows: Vec<Window>,
 }
 
 impl Loader {
-    /// Training batches: in random order, augmented.
+    /// Training batches: in random order, augmented. With several processes only the share of each batch that is this
+    /// one's: mixup and cutmix mix inside it.
     ///
     /// # Errors
-    /// One class only; a batch size of 0 or above the number of pictures; pictures loaded for another augmentation.
+    /// One class only; a batch size above the number of pictures; pictures loaded for another augmentation; as
+    /// [`Order::check`].
     pub fn training(pictures: &Arc<Pictures>, preparation: &Preparation, options: &TrainingOptions) -> Result<Loader> {
         let data = &pictures.data;
         if !data.has_targets() && data.counts(pictures.split).iter().filter(|&&n| n > 0).count() < 2 {
             return Err(Error::new(format!("{}: pictures of one class only ({})", data.name, data.classes.join(", ")))
                 .advice("A classifier needs two classes at least: add a folder with pictures of something else."));
         }
-        if options.batch_size > pictures.len() {
-            let (batch, n) = (options.batch_size, pictures.len());
+        let (batch, n) = (options.order.batch_size, pictures.len());
+        if batch > n {
             return Err(Error::usage(format!("a batch of {batch} of {n} {} pictures", pictures.split))
                 .advice(format!("Choose --batch-size {n} or less.")));
-        }
-        if options.sampling == Sampling::Balanced && (data.has_targets() || !options.shuffle) {
-            let why = match (options.shuffle, data.multi_label) {
-                (true, true) => "pictures of several classes each",
-                (true, false) => "numbers in place of classes",
-                (false, _) => "pictures in file order",
-            };
-            return Err(Error::usage(format!("sampling balanced of {why}")).advice("Leave one of the two out."));
         }
         options.augment.check(preparation.channels, data.other_targets())?;
         Loader::new(pictures, preparation, options, Some(options.augment))
@@ -129,7 +104,8 @@ impl Loader {
         batch_size: usize,
         workers: usize,
     ) -> Result<Loader> {
-        let options = TrainingOptions { batch_size, shuffle: false, workers, ..Default::default() };
+        let order = Order { batch_size, shuffle: false, ..Order::default() };
+        let options = TrainingOptions { order, workers, ..Default::default() };
         Loader::new(pictures, preparation, &options, None)
     }
 
@@ -139,9 +115,7 @@ impl Loader {
         options: &TrainingOptions,
         augment: Option<Augment>,
     ) -> Result<Loader> {
-        if options.batch_size == 0 {
-            return Err(Error::usage("a batch of 0 pictures").advice("Choose --batch-size 1 or more."));
-        }
+        options.order.check(&pictures.data, pictures.split)?;
         if augment.is_some_and(|augment| preparation.canvas_size(&augment) != pictures.canvas) {
             return Err(Error::new("the pictures were loaded for another augmentation or preparation")
                 .advice("Load the pictures with the augmentation of the loader."));
@@ -150,25 +124,12 @@ impl Loader {
             pictures: Arc::clone(pictures),
             preparation: preparation.clone(),
             scale: Scale::new(preparation),
-            batch_size: options.batch_size,
-            seed: options.seed,
-            order: Order { sampling: options.sampling, shuffle: options.shuffle, seed: options.seed },
+            order: options.order.clone(),
             augment,
             pca: options.pca,
-            part: [0, 1],
             windows: vec![Window::centre(pictures.canvas, preparation.size)],
         };
         Ok(Loader { job: Arc::new(job), workers: options.workers.max(1) })
-    }
-
-    /// Only the share of every batch that belongs to the process `rank` of `ranks`, counted from 0: whole groups of 16
-    /// pictures. All shares together are the batch, in its order; one may be empty. Mixup and cutmix mix inside a share.
-    pub fn part(mut self, rank: usize, ranks: usize) -> Loader {
-        // Not shared with a worker before an epoch begins.
-        if let Some(job) = Arc::get_mut(&mut self.job) {
-            job.part = [rank, ranks.max(1)];
-        }
-        self
     }
 
     /// Batches of several views of each picture, which lie side by side: a loader for each canvas that they are cut from.
@@ -213,7 +174,7 @@ impl Loader {
 
     /// Batches of an epoch, the last of them perhaps smaller.
     pub fn batches(&self) -> usize {
-        self.len().div_ceil(self.job.batch_size)
+        self.len().div_ceil(self.job.order.batch_size)
     }
 
     /// Whether a picture may have any number of classes.
@@ -231,25 +192,43 @@ impl Loader {
     /// # Errors
     /// A picture cannot be read.
     pub fn look(&self, positions: &[usize], epoch: u64) -> Result<Batch> {
-        self.job.batch(positions, 0, epoch, Vec::new())
+        self.job.batch(positions, Vec::new(), epoch, Vec::new())
+    }
+
+    /// What a person should know of the order: what a shuffle buffer takes, and whether it mixes the classes.
+    pub fn note(&self) -> Option<String> {
+        let Pictures { data, split, usable, kept, .. } = &*self.job.pictures;
+        self.job.order.note(data, *split, usable, kept.is_none())
     }
 
     /// The batches of an epoch from batch `first` on, in an order that (seed, epoch) fix. Workers stop when the iterator is
     /// dropped.
     pub fn epoch(&self, epoch: u64, first: usize) -> Batches {
-        let order: Arc<[usize]> = self.job.order.of(&self.job.pictures, epoch).into();
+        let job = &self.job;
+        let Pictures { data, split, usable, .. } = &*job.pictures;
+        let order: Arc<[usize]> = job.order.of(data, *split, usable, epoch).into();
         let last = self.batches();
         let workers = self.workers.min(last.saturating_sub(first));
         let (mut queues, mut threads, spare) = (Vec::new(), Vec::new(), Spare::default());
-        let ahead = ahead(workers, self.job.batch_bytes());
+        let ahead = ahead(workers, job.batch_bytes());
+        let done = &order[..job.order.batch(first, last, order.len()).start];
+        let mut files = Stream::of(&job.pictures, &job.order, epoch, done).map(|stream| {
+            let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| sync_channel(1)).unzip();
+            let (job, order) = (Arc::clone(job), Arc::clone(&order));
+            threads.push(std::thread::spawn(move || stream.deal(&job.order, &order, first..last, &senders)));
+            receivers.into_iter()
+        });
         for worker in 0..workers {
             let (sender, receiver) = sync_channel(ahead);
-            let (job, order, spare) = (Arc::clone(&self.job), Arc::clone(&order), Arc::clone(&spare));
+            let (job, order, spare) = (Arc::clone(job), Arc::clone(&order), Arc::clone(&spare));
+            let files = files.as_mut().and_then(Iterator::next);
             threads.push(std::thread::spawn(move || {
                 for batch in (first + worker..last).step_by(workers) {
+                    let positions = &order[job.order.batch(batch, last, order.len())];
+                    let Ok(files) = files.as_ref().map_or(Ok(Vec::new()), Receiver::recv) else { break };
                     let images = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
                     // Nobody listens any more: the iterator was dropped.
-                    if sender.send(job.batch(&order, batch, epoch, images)).is_err() {
+                    if sender.send(job.batch(positions, files, epoch, images)).is_err() {
                         break;
                     }
                 }
@@ -269,34 +248,31 @@ impl Job {
     /// Bytes of a whole batch's pictures.
     fn batch_bytes(&self) -> usize {
         let [height, width] = self.preparation.size;
-        self.batch_size * self.views() * self.preparation.channels * height * width * size_of::<f32>()
+        self.order.batch_size * self.views() * self.preparation.channels * height * width * size_of::<f32>()
     }
 
     fn views(&self) -> usize {
         if self.augment.is_some() { 1 } else { self.windows.len() }
     }
 
-    /// A batch of an epoch; `images` is memory for its pictures, whatever is in it.
-    fn batch(&self, order: &[usize], batch: usize, epoch: u64, mut images: Vec<f32>) -> Result<Batch> {
-        let start = batch * self.batch_size;
-        let positions = &order[start..order.len().min(start + self.batch_size)];
-        let [rank, ranks] = self.part;
-        let cut = |rank: usize| (positions.len().div_ceil(GROUP) * rank / ranks * GROUP).min(positions.len());
-        let positions = &positions[cut(rank)..cut(rank + 1)];
+    /// A batch of an epoch, from `files` as far as they were read; `images` is memory for its pictures, whatever is in it.
+    fn batch(&self, positions: &[usize], files: Vec<Bytes>, epoch: u64, mut images: Vec<f32>) -> Result<Batch> {
         let (size, canvas) = (self.preparation.size, self.pictures.canvas);
         let view = self.preparation.channels * size[0] * size[1];
         let length = view * self.views();
         let (data, split) = (&self.pictures.data, self.pictures.split);
-        let Job { pictures, preparation, scale, pca, seed, .. } = self;
+        let Job { pictures, preparation, scale, pca, .. } = self;
         let source = Source { pictures, preparation, scale, pca };
-        let key = |position: usize| Key { seed: *seed, epoch, sample: position as u64 };
+        let key = |position: usize| Key { seed: self.order.seed, epoch, sample: position as u64 };
         images.resize(positions.len() * length, 0.0);
         let mut batch = Batch { images, ..Batch::default() };
+        let mut files = files.into_iter();
         for &position in positions {
+            let file = files.next();
             let out = &mut batch.images[batch.n * length..][..length];
             let written = match &self.augment {
-                Some(augment) => augment.write(&source, position, key(position), out),
-                None => self.pictures.bytes(position).map(|bytes| {
+                Some(augment) => augment.write(&source, position, file, key(position), out),
+                None => self.pictures.bytes_of(position, file).map(|bytes| {
                     let views = self.windows.iter().zip(out.chunks_exact_mut(view));
                     views.for_each(|(window, out)| self.scale.write(&bytes, canvas, *window, size, out));
                 }),

@@ -1,4 +1,4 @@
-use super::super::{Dataset, LoadOptions, OpenOptions, Resize, open};
+use super::super::{Dataset, LoadOptions, OpenOptions, Resize, Sampling, open};
 use super::*;
 
 fn digits() -> Arc<Dataset> {
@@ -12,7 +12,8 @@ fn loader(augment: &str, workers: usize, shuffle: bool) -> Loader {
     let pictures = Arc::new(
         Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
     );
-    let options = TrainingOptions { batch_size: 64, seed: 5, shuffle, augment, workers, ..Default::default() };
+    let order = Order { seed: 5, shuffle, ..Default::default() };
+    let options = TrainingOptions { order, augment, workers, ..Default::default() };
     Loader::training(&pictures, &preparation, &options).unwrap()
 }
 
@@ -130,7 +131,7 @@ fn a_batch_of_nothing_or_of_more_than_there_is_is_refused() {
         Pictures::load(&data, Split::Val, &preparation, &LoadOptions { augment, ..Default::default() }).unwrap(),
     );
     let with = |batch_size| {
-        let options = TrainingOptions { batch_size, ..Default::default() };
+        let options = TrainingOptions { order: Order { batch_size, ..Default::default() }, ..Default::default() };
         Loader::training(&pictures, &preparation, &options).map(|_| ()).unwrap_err()
     };
     assert!(with(0).what().contains("a batch of 0"));
@@ -175,7 +176,8 @@ fn balanced_epochs_have_as_many_of_each_class_and_use_all_pictures_alike() {
     let n = pictures.len();
     let make = |shuffle, workers| {
         let sampling = Sampling::Balanced;
-        let options = TrainingOptions { batch_size: 4, seed: 3, shuffle, sampling, workers, ..Default::default() };
+        let order = Order { batch_size: 4, seed: 3, shuffle, sampling, ..Default::default() };
+        let options = TrainingOptions { order, workers, ..Default::default() };
         Loader::training(&pictures, &preparation, &options)
     };
     let loader = make(true, 1).unwrap();

@@ -10,7 +10,7 @@
 //! let mut preparation = Preparation::for_data(&data, [28, 28], 1, Resize::Crop, &augment)?;
 //! let pictures = Arc::new(Pictures::load(&data, Split::Train, &preparation, &LoadOptions { augment, ..Default::default() })?);
 //! (preparation.mean, preparation.std) = pictures.statistics(2)?;
-//! let loader = Loader::training(&pictures, &preparation, &TrainingOptions { batch_size: 64, ..Default::default() })?;
+//! let loader = Loader::training(&pictures, &preparation, &TrainingOptions::default())?; // 64 a batch
 //! for batch in loader.epoch(0, 0) {
 //!     let batch = batch?; // batch.images: [batch.n, 1, 28, 28]
 //! }
@@ -42,6 +42,7 @@ mod pictures;
 mod prepare;
 mod shards;
 mod split;
+mod stream;
 mod tar;
 mod views;
 
@@ -55,7 +56,7 @@ pub use ilsvrc::{parse_ground_truth, parse_meta, parse_synsets};
 pub use known::{KNOWN, Known, default_data_dir, known, not_known};
 pub use list::{List, Row, parse_csv};
 pub use loader::{Batch, Batches, Loader, Mixed, TrainingOptions};
-pub use order::Sampling;
+pub use order::{Order, Sampling};
 pub use pack::{Packed, pack};
 pub(crate) use pca::eigen;
 pub use pca::{Colours, Pca};

@@ -1,8 +1,10 @@
 //! The pictures of a split, ready to be cut and scaled: decoded once and kept where they fit into memory.
 
 use super::prepare::{MeanImage, Scale, Window};
-use super::{Augment, Colours, Dataset, Picture, Preparation, Source, Split};
+use super::stream::Bytes;
+use super::{Augment, Colours, Dataset, Picture, Preparation, Source, Split, decode};
 use crate::{Error, Result};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Prepared pictures of at most this many bytes are kept; larger sets are decoded anew in every epoch.
@@ -34,7 +36,7 @@ pub struct Pictures {
     pub(super) split: Split,
     pub(super) canvas: [usize; 2],
     geometry: Preparation,
-    kept: Option<Vec<u8>>,
+    pub(super) kept: Option<Vec<u8>>,
     pub(super) skip_bad: bool,
     /// Positions in the split of the pictures that can be read.
     pub(super) usable: Vec<usize>,
@@ -92,7 +94,11 @@ impl Pictures {
             let mut kept = vec![0; n * length];
             let mut jobs: Vec<(usize, &mut [u8])> = kept.chunks_exact_mut(length).enumerate().collect();
             let bad = in_parallel(&mut jobs, workers, |(position, target)| {
-                pictures.decode(*position).map(|pixels| target.copy_from_slice(&pixels)).err().map(|e| (*position, e))
+                pictures
+                    .decode(*position, None)
+                    .map(|pixels| target.copy_from_slice(&pixels))
+                    .err()
+                    .map(|e| (*position, e))
             });
             pictures.kept = Some(kept);
             bad
@@ -231,22 +237,31 @@ impl Pictures {
         (0..n).map(|i| self.usable[i * self.len() / n]).collect()
     }
 
-    /// The bytes of the picture at a position of the split.
-    pub(super) fn bytes(&self, position: usize) -> Result<std::borrow::Cow<'_, [u8]>> {
+    fn bytes(&self, position: usize) -> Result<Cow<'_, [u8]>> {
+        self.bytes_of(position, None)
+    }
+
+    /// The prepared bytes of the picture at a position of the split, from those of its `file` if they were read.
+    pub(super) fn bytes_of(&self, position: usize, file: Option<Bytes>) -> Result<Cow<'_, [u8]>> {
         let length = self.canvas[0] * self.canvas[1] * self.geometry.channels;
         match &self.kept {
             Some(kept) => Ok(kept[position * length..][..length].into()),
-            None => Ok(self.decode(position)?.into()),
+            None => Ok(self.decode(position, file)?.into()),
         }
     }
 
     /// The picture at a position of the split, of its own size.
-    pub(super) fn whole(&self, position: usize) -> Result<Picture> {
-        Ok(self.data.picture(self.split, position)?.with_channels(self.geometry.channels))
+    pub(super) fn whole(&self, position: usize, file: Option<Bytes>) -> Result<Picture> {
+        Ok(self.picture(position, file)?.with_channels(self.geometry.channels))
     }
 
-    fn decode(&self, position: usize) -> Result<Vec<u8>> {
-        let picture = self.data.picture(self.split, position)?;
+    fn picture(&self, position: usize, file: Option<Bytes>) -> Result<Picture> {
+        let Some(file) = file else { return self.data.picture(self.split, position) };
+        decode::decode(&file?).map_err(|error| error.at(self.data.picture_name(self.split, position)))
+    }
+
+    fn decode(&self, position: usize, file: Option<Bytes>) -> Result<Vec<u8>> {
+        let picture = self.picture(position, file)?;
         let name = || self.data.picture_name(self.split, position);
         Ok(self.geometry.canvas(picture, self.canvas).map_err(|error| error.at(name()))?.pixels)
     }

@@ -139,14 +139,15 @@ fn classes_are_matched_by_name() {
 
 #[test]
 fn a_set_too_large_to_keep_gives_the_same_batches_and_statistics() {
-    use super::super::{Loader, TrainingOptions};
+    use super::super::{Loader, Order, TrainingOptions};
     let (_folder, data) = folder_with(&[]);
     let augment: Augment = "flip,crop:1".parse().unwrap();
     let preparation = Preparation::for_data(&data, [5, 5], 3, Resize::Crop, &augment).unwrap();
     let options = LoadOptions { augment, ..Default::default() };
     let with = |keep| {
         let pictures = Arc::new(Pictures::load_keeping(&data, Split::Train, &preparation, &options, keep).unwrap());
-        let options = TrainingOptions { batch_size: 4, augment, workers: 2, ..Default::default() };
+        let order = Order { batch_size: 4, ..Default::default() };
+        let options = TrainingOptions { order, augment, workers: 2, ..Default::default() };
         let loader = Loader::training(&pictures, &preparation, &options).unwrap();
         (pictures.statistics(2).unwrap(), loader.epoch(1, 0).map(|batch| batch.unwrap()).collect::<Vec<_>>())
     };

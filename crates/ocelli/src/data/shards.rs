@@ -12,7 +12,7 @@ use crate::words::counted;
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -43,7 +43,7 @@ struct Place {
 }
 
 impl Shard {
-    fn new(path: &Path, members: &[Member]) -> Shard {
+    pub(super) fn new(path: &Path, members: &[Member]) -> Shard {
         let mut shard = Shard { path: path.into(), names: String::new(), places: Vec::with_capacity(members.len()) };
         for member in members {
             shard.names.push_str(&member.name);
@@ -63,9 +63,24 @@ impl Shard {
         &self.names[start..self.places[index].name]
     }
 
+    /// The bytes of a picture in its archive.
+    pub(super) fn length(&self, index: usize) -> u64 {
+        self.places[index].length
+    }
+
     /// The bytes of a picture, or the first of them, at most `most`. The archive is opened for each: a thousand archives
     /// would be more open files than most systems allow.
     pub(super) fn read(&self, index: usize, most: u64) -> Result<Vec<u8>> {
+        self.read_from(&mut self.open()?, index, most)
+    }
+
+    /// Opens the archive.
+    pub(super) fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| Error::io(&self.path, error))
+    }
+
+    /// As [`Shard::read`] of the open archive, from wherever it was read to.
+    pub(super) fn read_from(&self, file: &mut (impl Read + Seek), index: usize, most: u64) -> Result<Vec<u8>> {
         let place = &self.places[index];
         let at = |error: std::io::Error| {
             let place = format!("{}: '{}' at byte {}", self.path.display(), self.name(index), place.offset);
@@ -75,8 +90,9 @@ impl Shard {
         if place.length > MAX_PICTURE {
             return Err(at(std::io::Error::other(format!("{} bytes; the limit is 1 GiB", place.length))));
         }
-        let mut file = File::open(&self.path).map_err(|error| Error::io(&self.path, error))?;
-        file.seek(SeekFrom::Start(place.offset)).map_err(at)?;
+        // Relative to where it is, so that a buffered reader keeps what it has read ahead.
+        let position = file.stream_position().map_err(at)?;
+        file.seek_relative(place.offset.wrapping_sub(position) as i64).map_err(at)?;
         let mut bytes = vec![0; place.length.min(most) as usize];
         file.read_exact(&mut bytes).map_err(at)?;
         Ok(bytes)
@@ -376,4 +392,4 @@ pub fn parse_index(source: impl Read, stamp: &Stamp) -> Result<Vec<Member>> {
 
 #[cfg(test)]
 #[path = "shards_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -4,7 +4,7 @@ use super::look::rgb;
 use super::tiles::{Tile, sheet};
 use crate::Result;
 use crate::data::{
-    self, Augment, Dataset, LoadOptions, Loader, Pca, Pictures, Preparation, Resize, Split, TrainingOptions,
+    self, Augment, Dataset, LoadOptions, Loader, Order, Pca, Pictures, Preparation, Resize, Split, TrainingOptions,
 };
 use crate::plot::Canvas;
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub fn preview(data: &Arc<Dataset>, mut preparation: Preparation, options: &Prev
     let spread = (0..rows).map(|i| i * data.len(Split::Train) / rows);
     let readable = |position: &usize| !skip_bad || data.picture(Split::Train, *position).is_ok();
     let positions: Vec<usize> = spread.filter(readable).collect();
-    let training = TrainingOptions { batch_size: rows, seed, augment, pca, ..Default::default() };
+    let order = Order { batch_size: rows, seed, ..Order::default() };
+    let training = TrainingOptions { order, augment, pca, ..Default::default() };
     let seen = Loader::training(&pictures, &preparation, &training)?;
     let class = |label: u32| data.classes.get(label as usize).map_or("", String::as_str);
     let short = |name: &str| name.chars().take(10).collect::<String>();

@@ -121,6 +121,10 @@ pub struct Settings {
     /// Which pictures an epoch has: `plain`, each once, or `balanced`, as many of each class; `plain`.
     #[serde(skip_serializing_if = "is_default")]
     pub sampling: Sampling,
+    /// Pictures of a buffer that shards are read into, each from beginning to end, and that pictures are drawn from; without
+    /// it they are read by their place, in an order of all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle_buffer: Option<usize>,
     /// Share of the training data to choose by, where the data brings no validation split; 0.1.
     pub val_fraction: f64,
     /// Leaves out pictures that cannot be read, else they are an error.
@@ -193,6 +197,7 @@ impl Default for Settings {
             std: None,
             shuffle: true,
             sampling: Sampling::Plain,
+            shuffle_buffer: None,
             val_fraction: 0.1,
             skip_bad: false,
             init: None,

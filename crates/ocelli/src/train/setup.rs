@@ -9,7 +9,7 @@ use super::transfer::{self, Stage};
 use super::whiten;
 use super::{ClassWeights, LossName, Mean, Monitor, OptimizerName, PcaName, RunState, Settings};
 use crate::data::{
-    self, Dataset, LoadOptions, Loader, OpenOptions, Pca, Pictures, Preparation, Split, TrainingOptions,
+    self, Dataset, LoadOptions, Loader, OpenOptions, Order, Pca, Pictures, Preparation, Split, TrainingOptions,
 };
 use crate::exec::{Loss, Optimizer, TrainOptions};
 use crate::formats::weights;
@@ -85,12 +85,9 @@ impl Task {
             PcaName::Measured if augment.moves_colours() && channels == 3 => pictures.colours(workers)?.pca(),
             _ => Pca::IMAGENET,
         };
-        let Settings { batch_size, shuffle, sampling, .. } = *settings;
-        let train = Loader::training(
-            &pictures,
-            &preparation,
-            &TrainingOptions { batch_size, seed, shuffle, sampling, augment, pca, workers },
-        )?;
+        let Settings { batch_size, shuffle, sampling, shuffle_buffer, .. } = *settings;
+        let order = Order { seed, shuffle, sampling, shuffle_buffer, batch_size, ..Order::default() };
+        let train = Loader::training(&pictures, &preparation, &TrainingOptions { order, augment, pca, workers })?;
         options.epoch_steps = train.batches() as u64;
         let plain = LoadOptions { workers, skip_bad, ..Default::default() };
         let chosen = Pictures::load(&data, Split::Val, &preparation, &plain)?;
@@ -103,6 +100,7 @@ impl Task {
         let fingerprint = hex(&Sha256::digest(data.split_csv().as_bytes()));
         let mut notes = data.notes.clone();
         notes.extend(of_start);
+        notes.extend(train.note());
         if settings.accumulate > 1 && resolved.parameters().any(|parameter| parameter.role.is_statistic()) {
             let part = batch_size / settings.accumulate;
             notes.push(format!(

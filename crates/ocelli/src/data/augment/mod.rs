@@ -7,6 +7,7 @@ mod pixels;
 mod randaugment;
 
 use super::prepare::{Preparation, Scale, Window};
+use super::stream::Bytes;
 use super::{Pca, Picture, Pictures};
 use crate::error::did_you_mean;
 use crate::{Error, Result};
@@ -236,13 +237,20 @@ impl Augment {
         KINDS.iter().zip(&self.on).filter_map(|(kind, on)| on.as_ref().map(|on| (kind, &on[..kind.values.len()])))
     }
 
-    /// Writes the numbers of one augmented picture.
-    pub(super) fn write(&self, source: &Source, position: usize, key: Key, out: &mut [f32]) -> Result<()> {
+    /// Writes the numbers of one augmented picture, of the bytes of its `file` if they were read.
+    pub(super) fn write(
+        &self,
+        source: &Source,
+        position: usize,
+        file: Option<Bytes>,
+        key: Key,
+        out: &mut [f32],
+    ) -> Result<()> {
         let &Source { pictures, preparation, scale, pca } = source;
         let size = preparation.size;
         let mut cut = Cut::new(key, pictures.canvas, size);
         let bytes = if self.is_of_the_whole() {
-            let whole = pictures.whole(position)?;
+            let whole = pictures.whole(position, file)?;
             cut.canvas = [whole.height, whole.width];
             self.choose(&mut cut);
             let part = cut.scaled(whole)?;
@@ -250,7 +258,7 @@ impl Augment {
             part.pixels.into()
         } else {
             self.choose(&mut cut);
-            pictures.bytes(position)?
+            pictures.bytes_of(position, file)?
         };
         let mut picture = None;
         for (kind, values) in self.steps() {
