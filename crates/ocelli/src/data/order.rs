@@ -170,7 +170,7 @@ impl Order {
             _ => 0.0,
         };
         let mean = stream.iter().map(length).sum::<f64>() / stream.len().max(1) as f64;
-        let memory = if held { bytes((size as f64 * mean) as u64) } else { "no memory: all pictures are in it".into() };
+        let memory = if held { bytes((size as f64 * mean) as u64) } else { "nothing: all are in memory".into() };
         let classes = |some: &[usize]| some.iter().map(|&at| data.label(split, at)).collect::<HashSet<_>>().len();
         let (first, all) = (classes(&stream[..size.min(stream.len())]), classes(&stream));
         let mut note = format!("a shuffle buffer of {} takes {memory}", counted(size, "picture"));

@@ -128,7 +128,7 @@ fn a_buffer_tells_its_memory_and_that_sorted_archives_mix_badly() {
     let note = |data: &Dataset, held| order.note(data, SPLIT, &(0..data.len(SPLIT)).collect::<Vec<_>>(), held).unwrap();
     assert_eq!(note(&shards(&[10; 8], 2), true), "a shuffle buffer of 20 pictures takes 2.0 KB");
     let small = note(&shards(&[4, 4], 2), false);
-    assert_eq!(small, "a shuffle buffer of 8 pictures takes no memory: all pictures are in it");
+    assert_eq!(small, "a shuffle buffer of 8 pictures takes nothing: all are in memory");
     let sorted = shards(&[30; 10], 10);
     assert!(
         note(&sorted, true).ends_with("begins with 1 of 10 classes: mix the archives first, by `ocelli data pack`")

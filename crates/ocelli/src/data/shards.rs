@@ -1,8 +1,8 @@
 //! Shards: tar archives of pictures, as WebDataset writes them and as ILSVRC's training pictures come.
 //!
 //! An archive is listed once; the list is kept beside it as `NAME.tar.index` and made anew when the archive's size or time
-//! changes. Pictures are then read by their place: in any order, so that an epoch is shuffled exactly, whatever the number of
-//! workers, and training resumes in the middle of it.
+//! changes. Pictures are then read by their place, in any order, or one after the other by a `Stream`: the order of an epoch is
+//! known before, whatever the number of workers, and training resumes in the middle of it.
 
 use super::dataset::{Dataset, Item, OpenOptions, Source, Split};
 use super::folder::{file_name, list};
