@@ -23,9 +23,12 @@ pub(super) struct Padded {
 impl Padded {
     /// For shapes of few channels whose kernel rows lie side by side.
     pub fn new(shape: &ConvShape) -> Option<Padded> {
-        let window = &shape.window;
-        let fits = shape.channels < FEW && shape.groups == 1 && window.kernel[1] > 1 && window.dilation[1] == 1;
-        fits.then_some(Padded { shape: *shape })
+        (shape.channels < FEW && Padded::whole_rows(shape)).then_some(Padded { shape: *shape })
+    }
+
+    /// Whether what a kernel row sees lies side by side.
+    pub fn whole_rows(shape: &ConvShape) -> bool {
+        shape.groups == 1 && shape.window.kernel[1] > 1 && shape.window.dilation[1] == 1
     }
 
     pub fn channels(&self) -> usize {

@@ -30,9 +30,9 @@ const FILTERS: usize = 6;
 const VECTORS: usize = 4;
 /// About the target pixels of a task.
 const BAND: usize = 512;
-/// Cycles to turn a square of 16 by 16 values, and those that a tile of 16 pixels takes beside its products elsewhere.
+/// Cycles to turn a square of 16 by 16 values, and those that 16 pixels take beside their products elsewhere.
 const TURN: usize = 64;
-const OVERHEAD: usize = 200;
+const OVERHEAD: usize = 600;
 
 /// A convolution of stride 1 in one group, or the data gradient of one.
 #[derive(Debug)]

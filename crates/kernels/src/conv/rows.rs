@@ -16,6 +16,8 @@ use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
 use crate::{Cpu, Isa};
 
+/// Most channels.
+const MOST: usize = 2 * LANES;
 /// Rows of `dx` of a task.
 const BAND: usize = 8;
 
@@ -29,13 +31,20 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// For shapes of few channels whose kernel rows lie side by side.
+    /// For shapes of few channels whose kernel rows lie side by side; of some more where the outputs are so much fewer than
+    /// the inputs, for lack of padding, that taking them to the inputs is less work than looking them up from there.
     pub fn new(shape: &ConvShape, isa: Isa) -> Option<Rows> {
-        Padded::new(shape)?;
+        if shape.channels > MOST || !Padded::whole_rows(shape) {
+            return None;
+        }
         let window = &shape.window;
         let meets = |row: usize, phase: usize| row * window.dilation[0] % window.stride[0] == phase;
         let met = (0..window.stride[0]).map(|phase| (0..window.kernel[0]).filter(|&row| meets(row, phase)).collect());
-        Some(Rows { shape: *shape, output: shape.output(), met: met.collect(), wide: isa == Isa::Avx512 })
+        let rows = Rows { shape: *shape, output: shape.output(), met: met.collect(), wide: isa == Isa::Avx512 };
+        let looked_up =
+            shape.input[0] * shape.input[1] * shape.channels.next_multiple_of(LANES) * shape.filters / LANES / 2
+                * (window.kernel[0] * window.kernel[1]).div_ceil(window.stride[0] * window.stride[1]);
+        (Padded::new(shape).is_some() || rows.cycles() * 10 < looked_up * 7).then_some(rows)
     }
 
     /// About the cycles of a picture.

@@ -8,7 +8,7 @@ use super::super::forward;
 use super::super::phase::Phase;
 use super::super::{Pixels, check_pixels};
 use super::planes::Planes;
-use super::{FILTERS, TURN};
+use super::{FILTERS, OVERHEAD, TURN};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -46,7 +46,7 @@ impl PlanarWeights {
         let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
         // 5 chains of sums hide the latency of a multiply-add, of which there are as many as a kernel row has values.
         let chains = shape.window.kernel[1] * shape.channels * vectors;
-        let across_filters = LANES * taps * shape.channels * vectors * 8 / chains.clamp(1, 8) / 2;
+        let across_filters = LANES * taps * shape.channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD / 6;
         if across_pixels * 5 > across_filters * 4 {
             return None;
         }
