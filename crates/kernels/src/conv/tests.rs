@@ -186,6 +186,9 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("ConvNetJS conv1", shape([32, 32], 3, 16, 5, 1, 2, 1), 2),
         ("ConvNetJS conv2", shape([16, 16], 16, 20, 5, 1, 2, 1), 5),
         ("ConvNetJS conv3", shape([8, 8], 20, 20, 5, 1, 2, 1), 9),
+        ("16 to 16 channels", shape([20, 35], 16, 16, 3, 1, 1, 1), 2),
+        ("6 filters at a stride of 2", shape([29, 30], 3, 6, 5, 2, 2, 1), 3),
+        ("few outputs of many inputs", shape([12, 12], 16, 32, 5, 1, 0, 1), 3),
         ("AlexNet conv1", shape([67, 67], 3, 96, 11, 4, 0, 1), 1),
         ("AlexNet conv2", shape([27, 27], 48, 64, 5, 1, 2, 2), 1),
         ("AlexNet conv3", shape([13, 13], 64, 70, 3, 1, 1, 1), 5),
@@ -282,7 +285,7 @@ fn two_half_batches_join_to_the_whole() {
 
 #[test]
 fn bias_residual_and_activation_follow_the_sum() {
-    // Indirect, depthwise, joined columns, joined groups.
+    // Indirect, depthwise, planar, joined groups.
     for (channels, groups, filters, gap) in [(20, 1, 20, 2), (20, 20, 20, 2), (3, 1, 6, 0), (20, 5, 20, 2)] {
         let shape = shape([5, 6], channels, filters, 3, 1, 1, groups);
         let problem = Problem::new(shape, 2, [0, 0]);
