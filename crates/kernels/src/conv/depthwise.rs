@@ -5,7 +5,7 @@
 //! kernel rows have three neighbouring columns, a source pixel is loaded once for all of the four that see it.
 
 use super::phase::{Phase, Tap};
-use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
+use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -25,7 +25,7 @@ pub(super) struct Depthwise {
     source: [usize; 2],
     target: [usize; 2],
     channels: usize,
-    phases: Vec<Phase>,
+    pub phases: Vec<Phase>,
     taps: usize,
     zeros: Vec<f32>,
 }
@@ -65,12 +65,7 @@ impl Depthwise {
     pub fn run(&self, cpu: &Cpu, n: usize, source: Pixels, packed: &[f32], epilogue: &Epilogue, target: PixelsMut) {
         let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
         check_pixels("source", source.data.len(), source.stride, source_size, self.channels);
-        check_pixels("target", target.data.len(), target.stride, target_size, self.channels);
-        if let Some(residual) = epilogue.residual {
-            check_pixels("residual", residual.data.len(), residual.stride, target_size, self.channels);
-        }
-        assert!(epilogue.bias.is_none_or(|b| b.len() >= self.channels), "bias: less than {} values", self.channels);
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        check_output(&target, epilogue, packed, target_size, self.channels, self.packed_len());
         let stream = self.channels.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
         let (target_stride, target) = (target.stride, Shares::new(target.data));
         let mut weights = packed;
@@ -87,7 +82,8 @@ impl Depthwise {
                         phase,
                         image,
                         rows: first..(first + band).min(rows),
-                        source,
+                        source: source.data.as_ptr(),
+                        source_stride: source.stride,
                         weights,
                         epilogue,
                         target: target.pointer(),
@@ -102,17 +98,20 @@ impl Depthwise {
 }
 
 /// A task: some rows of a phase's grid in one picture.
-struct Band<'a> {
-    plan: &'a Depthwise,
-    phase: &'a Phase,
-    image: usize,
-    rows: std::ops::Range<usize>,
-    source: Pixels<'a>,
-    weights: &'a [f32],
-    epilogue: &'a Epilogue<'a>,
-    target: *mut f32,
-    target_stride: usize,
-    stream: bool,
+pub(super) struct Band<'a> {
+    pub plan: &'a Depthwise,
+    pub phase: &'a Phase,
+    pub image: usize,
+    pub rows: std::ops::Range<usize>,
+    /// As if every picture were there, of which only what the rows see is read.
+    pub source: *const f32,
+    pub source_stride: usize,
+    pub weights: &'a [f32],
+    pub epilogue: &'a Epilogue<'a>,
+    /// The same, of which only the rows are written.
+    pub target: *mut f32,
+    pub target_stride: usize,
+    pub stream: bool,
 }
 
 /// Some taps of some neighbouring pixels, all channels. Null pointers mean: none.
@@ -165,7 +164,7 @@ impl Band<'_> {
     fn row<S: Simd, const STEP: usize>(&self, s: S, row: usize) {
         let columns = self.phase.count[1];
         let whole = columns - columns % PIXELS;
-        // SAFETY: `Depthwise::run` checked the slices; tasks write different rows.
+        // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
         unsafe {
             for column in (0..whole).step_by(PIXELS) {
                 self.strip::<S, PIXELS, STEP>(s, row, column);
@@ -234,7 +233,7 @@ impl Band<'_> {
         let x = (column * self.phase.source_step[1] + right).wrapping_add_signed(tap.at[1]);
         if y < height && x < width {
             let pixel = (self.image * height + y) * width + x;
-            self.source.data.as_ptr().wrapping_add(pixel * self.source.stride)
+            self.source.wrapping_add(pixel * self.source_stride)
         } else {
             self.plan.zeros.as_ptr()
         }

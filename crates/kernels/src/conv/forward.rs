@@ -14,10 +14,10 @@ use crate::{Cpu, Isa};
 
 /// A forward convolution of fixed shapes, for any batch size.
 pub struct Forward {
-    algorithm: Algorithm,
+    pub(super) algorithm: Algorithm,
 }
 
-enum Algorithm {
+pub(super) enum Algorithm {
     Indirect(Indirect),
     Planar(Planar),
     Depthwise(Depthwise),
@@ -48,7 +48,9 @@ impl Forward {
         Forward::plain(shape, isa, exact)
     }
 
-    fn plain(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+    /// Without pixels of several columns or groups as one, and without vectors of pixels: a tile of channels, where Winograd's
+    /// form does not fit.
+    pub(super) fn plain(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
         } else {

@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::padded::Padded;
 use super::phase::{Cursor, Phase};
 use super::tile::{self, Ahead, MOST_PIXELS, Tile};
-use super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
+use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
@@ -166,28 +166,10 @@ impl Indirect {
     ) {
         let target_size = n * self.target[0] * self.target[1];
         let width = self.groups * self.width;
-        check_pixels("target", target.data.len(), target.stride, target_size, width);
-        if let Some(residual) = epilogue.residual {
-            check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
-        }
-        assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
-        let whole = Block {
-            plan: self,
-            phase: &self.phases[0],
-            source: source.data.as_ptr(),
-            source_stride: source.stride,
-            weights: packed,
-            bias: epilogue.bias,
-            residual: epilogue.residual,
-            activation: epilogue.activation,
-            target: target.data.as_mut_ptr(),
-            target_stride: target.stride,
-            stream: self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride),
-            pixels: 0..target_size,
-            panels: 0..self.panels(),
-            next_panel: 0,
-        };
+        check_output(&target, epilogue, packed, target_size, width, self.packed_len());
+        let stream = self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
+        let (from, to) = (source.data.as_ptr(), target.data.as_mut_ptr());
+        let whole = Block { stream, ..self.block(from, source.stride, packed, epilogue, to, target.stride) };
         if let Some(padded) = &self.padded {
             padded.check(n, &source);
             self.run_bands(cpu, n, padded, source, &whole, workspace);
@@ -195,6 +177,34 @@ impl Indirect {
             let source_size = n * self.source[0] * self.source[1];
             check_pixels("source", source.data.len(), source.stride, source_size, self.groups * self.depth);
             self.run_blocks(cpu, n, &whole);
+        }
+    }
+
+    /// All panels of no pixels yet.
+    pub fn block<'a>(
+        &'a self,
+        source: *const f32,
+        source_stride: usize,
+        weights: &'a [f32],
+        epilogue: &Epilogue<'a>,
+        target: *mut f32,
+        target_stride: usize,
+    ) -> Block<'a> {
+        Block {
+            plan: self,
+            phase: &self.phases[0],
+            source,
+            source_stride,
+            weights,
+            bias: epilogue.bias,
+            residual: epilogue.residual,
+            activation: epilogue.activation,
+            target,
+            target_stride,
+            stream: false,
+            pixels: 0..0,
+            panels: 0..self.panels(),
+            next_panel: 0,
         }
     }
 
@@ -257,21 +267,23 @@ impl Indirect {
     }
 }
 
-/// A task: some pixels of a phase by some panels of a group.
+/// Some pixels of a phase by some panels of a group: a task, or a part of one.
 #[derive(Clone)]
-struct Block<'a> {
+pub(super) struct Block<'a> {
     plan: &'a Indirect,
     phase: &'a Phase,
+    /// As if the whole source were there, of which only what the pixels see is read.
     source: *const f32,
     source_stride: usize,
     weights: &'a [f32],
     bias: Option<&'a [f32]>,
     residual: Option<Pixels<'a>>,
     activation: Activation,
+    /// The same, of which only the pixels are written.
     target: *mut f32,
     target_stride: usize,
     stream: bool,
-    pixels: Range<usize>,
+    pub pixels: Range<usize>,
     panels: Range<usize>,
     /// The panel that this thread likely reads after these.
     next_panel: usize,
@@ -294,18 +306,10 @@ impl Kernel for Band<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
-        let pixels = self.block.pixels.clone();
-        let most = self.block.plan.most_tiles(self.block.phase) * tile::pixels(S::WIDE, self.block.plan.width);
-        // SAFETY: `Indirect::run` checked that x, target, residual, bias and packed weights cover every pixel and
-        // channel; the copy has room for the band; tasks write different rows.
-        unsafe {
-            self.padded.copy(s, &self.x, self.image, self.padded.seen(&self.rows), self.copy);
-            for start in pixels.clone().step_by(most) {
-                self.block.pixels = start..(start + most).min(pixels.end);
-                self.block.in_place(s);
-            }
-        }
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: `Indirect::run` checked that x covers every pixel and channel; the copy has room for the band.
+        unsafe { self.padded.copy(s, &self.x, self.image, self.padded.seen(&self.rows), self.copy) };
+        self.block.run(s);
     }
 }
 
@@ -313,10 +317,15 @@ impl Kernel for Block<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: `Indirect::run` checked that source, target, residual, bias and packed weights cover every pixel and
-        // channel of the plan; the blocks of different tasks write different pixels or channels.
-        unsafe { self.in_place(s) }
+    fn run<S: Simd>(mut self, s: S) {
+        let pixels = self.pixels.clone();
+        let most = self.plan.most_tiles(self.phase) * tile::pixels(S::WIDE, self.plan.width);
+        for start in pixels.clone().step_by(most) {
+            self.pixels = start..(start + most).min(pixels.end);
+            // SAFETY: who made the block checked that source, target, residual, bias and packed weights cover its pixels and
+            // channels; the blocks of different tasks write different pixels or channels.
+            unsafe { self.in_place(s) };
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! through a table of addresses, in which a row of zeros stands for padding (Dukhan, "The Indirect Convolution
 //! Algorithm", 2019).
 
+mod chain;
 mod data_gradient;
 mod depthwise;
 mod depthwise_weights;
@@ -24,6 +25,7 @@ mod weight_tile;
 mod widened;
 mod winograd;
 
+pub use chain::Chain;
 pub use data_gradient::DataGradient;
 pub use forward::Forward;
 pub use weight_gradient::WeightGradient;
@@ -54,6 +56,29 @@ pub(crate) fn check_pixels(what: &str, len: usize, stride: usize, pixels: usize,
     assert!(stride >= channels, "{what}: stride {stride} below {channels} channels");
     let needed = if pixels == 0 { 0 } else { (pixels - 1) * stride + channels };
     assert!(len >= needed, "{what}: {len} values for {pixels} pixels of {channels} channels, stride {stride}");
+}
+
+/// Panics unless the output and what is added to it hold `pixels` pixels of `channels` channels, and the packed weights
+/// `packed` values.
+pub(crate) fn check_output(
+    target: &PixelsMut,
+    epilogue: &Epilogue,
+    weights: &[f32],
+    pixels: usize,
+    channels: usize,
+    packed: usize,
+) {
+    check_pixels("target", target.data.len(), target.stride, pixels, channels);
+    if let Some(residual) = epilogue.residual {
+        check_pixels("residual", residual.data.len(), residual.stride, pixels, channels);
+    }
+    check_weights(epilogue, weights, channels, packed);
+}
+
+/// The same of bias and packed weights alone.
+pub(crate) fn check_weights(epilogue: &Epilogue, weights: &[f32], channels: usize, packed: usize) {
+    assert!(epilogue.bias.is_none_or(|b| b.len() >= channels), "bias: less than {channels} values");
+    assert!(weights.len() >= packed, "packed weights: {} of {packed}", weights.len());
 }
 
 /// A function of each output value, applied while it is still in a register.

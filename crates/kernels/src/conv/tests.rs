@@ -9,7 +9,7 @@ use crate::geometry::{ConvShape, Window};
 use crate::{Cpu, Isa};
 
 /// Numbers in -1..1 that follow from a seed.
-fn numbers(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn numbers(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
     let mut next = || {
         state ^= state << 13;
@@ -160,7 +160,7 @@ impl Problem {
     }
 }
 
-fn cpus(threads: usize) -> Vec<Cpu> {
+pub(super) fn cpus(threads: usize) -> Vec<Cpu> {
     Isa::available().into_iter().map(|isa| Cpu::with_isa(threads, isa).unwrap()).collect()
 }
 

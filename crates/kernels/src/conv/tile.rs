@@ -51,6 +51,7 @@ pub(super) struct Tile {
     pub last: bool,
     /// Channels of the last vector, 1 to 16.
     pub lanes: usize,
+    /// As if all pixels were there, of which only the tile's are written.
     pub target: *mut f32,
     pub target_stride: usize,
     /// Whether whole vectors are streamed: see [`crate::simd::streams`].
@@ -136,7 +137,7 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
         let targets = *tile.targets.cast::<[usize; MR]>();
         if !tile.first {
             for m in 0..MR {
-                let sums = tile.target.add(targets[m] * tile.target_stride).cast_const();
+                let sums = tile.target.wrapping_add(targets[m] * tile.target_stride).cast_const();
                 for v in 0..WHOLE {
                     acc[m][v] = s.load_n(sums.add(v * LANES), lanes(v));
                 }
@@ -240,7 +241,7 @@ unsafe fn finish<S: Simd, const MR: usize>(
             }
             if !tile.residual.is_null() {
                 for m in 0..MR {
-                    let p = tile.residual.add(targets[m] * tile.residual_stride + v * LANES);
+                    let p = tile.residual.wrapping_add(targets[m] * tile.residual_stride + v * LANES);
                     sums[m] = s.add(sums[m], s.load_n(p, lanes));
                 }
             }
@@ -249,7 +250,7 @@ unsafe fn finish<S: Simd, const MR: usize>(
             }
         }
         for m in 0..MR {
-            let p = tile.target.add(targets[m] * tile.target_stride + v * LANES);
+            let p = tile.target.wrapping_add(targets[m] * tile.target_stride + v * LANES);
             if tile.stream && lanes == LANES { s.stream(p, sums[m]) } else { store_part(s, p, sums[m], lanes) }
         }
     }
