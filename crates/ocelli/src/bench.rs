@@ -190,6 +190,14 @@ pub fn by_layer(net: &Resolved, batch: usize, timings: &[(Part, Timing)]) -> Vec
         *time += timing.ms;
         row.kernels.extend(timing.kernel);
     }
+    // A chain's time stands at its last layer, so what the layers before it multiply does too.
+    let mut before = 0;
+    for row in &mut rows {
+        if row.kernels.contains(&"chain") {
+            row.macs += before;
+        }
+        before = if row.total() > 0.0 { 0 } else { before + row.macs };
+    }
     rows.retain(|row| row.total() > 0.0);
     rows
 }
@@ -353,6 +361,29 @@ mod tests {
         // 10 pictures of 6 filters of 5x5x1 at 28x28 places, twice, in 6 ms.
         let flops = 2.0 * 10.0 * f64::from(6 * 25 * 28 * 28) * 2.0;
         assert_eq!((rows[0].gflops(), rows[1].gflops()), (Some(flops / 6.0 / 1e6), None));
+    }
+
+    #[test]
+    fn a_chain_counts_what_its_layers_multiply() {
+        let net = crate::net::Net::open("mobilenet_v2").unwrap().resolve(None, None).unwrap();
+        let timings: Vec<(Part, Timing)> = net
+            .layers
+            .iter()
+            .enumerate()
+            .filter_map(|(i, layer)| {
+                let kernel = match layer.name.as_str() {
+                    "features.0.0" | "features.3.conv.0.0" => "indirect",
+                    "features.1.conv.1" | "features.2.conv.2" => "chain",
+                    _ => return None,
+                };
+                Some((Part::Forward, Timing { layer: Some(i), step: "conv", kernel: Some(kernel), ms: 1.0 }))
+            })
+            .collect();
+        let macs: Vec<u64> = by_layer(&net, 1, &timings).iter().map(|row| row.macs).collect();
+        let pixels = 112 * 112;
+        let first = pixels * 32 * (9 + 16);
+        let second = pixels * 16 * 96 + pixels / 4 * 96 * (9 + 24);
+        assert_eq!(macs, [pixels * 32 * 27, first, second, pixels / 4 * 24 * 144]);
     }
 
     #[test]

@@ -55,13 +55,31 @@ const WIDE: &str = r#"
     { type = "linear", units = "classes" },
 "#;
 
-fn nets() -> [(&'static str, Resolved); 3] {
-    let written = |layers: &str| {
-        let text = format!("format = 1\nname = \"t\"\ninput = [3, 14, 14]\nclasses = 4\nlayers = [\n{layers}\n]\n");
+/// In inference one kernel: maps of 524 KB between two convolutions.
+const INVERTED: &str = r#"
+    { type = "conv", name = "a", filters = 32, kernel = 3, padding = 1 },
+    { type = "conv", name = "b", filters = 32, kernel = 3, groups = 32, padding = 1 },
+    { type = "batch_norm", name = "bn" },
+    { type = "relu6" },
+    { type = "conv", name = "c", filters = 4, kernel = 1 },
+    { type = "batch_norm", name = "cn" },
+    { type = "max_pool", kernel = 8 },
+    { type = "linear", units = "classes" },
+"#;
+
+fn nets() -> [(&'static str, Resolved); 4] {
+    let written = |size: usize, layers: &str| {
+        let text =
+            format!("format = 1\nname = \"t\"\ninput = [3, {size}, {size}]\nclasses = 4\nlayers = [\n{layers}\n]\n");
         Net::from_toml(&text, "t.toml").unwrap().resolve(None, None).unwrap()
     };
     let lenet5 = Net::zoo("lenet5").unwrap().resolve(None, None).unwrap();
-    [("lenet5", lenet5), ("residual", written(RESIDUAL)), ("wide", written(WIDE))]
+    [
+        ("lenet5", lenet5),
+        ("residual", written(14, RESIDUAL)),
+        ("wide", written(14, WIDE)),
+        ("inverted", written(64, INVERTED)),
+    ]
 }
 
 fn options() -> [TrainOptions; 4] {

@@ -324,6 +324,54 @@ fn evaluation_does_not_depend_on_the_batch_size() {
     }
 }
 
+/// Maps of 655 KB, which inverted residual blocks keep a few rows of: the depthwise convolution first, with a shortcut, and with
+/// a stride.
+#[test]
+fn inverted_residual_blocks_agree_with_the_interpreter_in_any_batch_on_any_threads() {
+    let layers = r#"
+        { type = "conv", name = "a", filters = 40, kernel = 3, padding = 1 },
+        { type = "relu" },
+        { type = "conv", name = "b", filters = 40, kernel = 3, groups = 40, padding = 1 },
+        { type = "batch_norm", name = "bn" },
+        { type = "relu6" },
+        { type = "conv", name = "c", filters = 8, kernel = 1, bias = false },
+        { type = "batch_norm", name = "cn" },
+        { type = "conv", name = "d", filters = 42, kernel = 1 },
+        { type = "batch_norm", name = "dn" },
+        { type = "relu6" },
+        { type = "conv", name = "e", filters = 42, kernel = 3, groups = 42, padding = 1, bias = false },
+        { type = "batch_norm", name = "en" },
+        { type = "relu" },
+        { type = "conv", name = "f", filters = 8, kernel = 1 },
+        { type = "batch_norm", name = "fn" },
+        { type = "add", name = "s", inputs = ["cn", "fn"] },
+        { type = "conv", name = "g", filters = 44, kernel = 1 },
+        { type = "batch_norm", name = "gn" },
+        { type = "relu6" },
+        { type = "conv", name = "h", filters = 44, kernel = 5, groups = 44, stride = 2, padding = 2 },
+        { type = "batch_norm", name = "hn" },
+        { type = "conv", name = "i", filters = 9, kernel = 1 },
+        { type = "batch_norm", name = "in" },
+        { type = "global_avg_pool" },
+        { type = "linear", units = "classes" },"#;
+    let text = format!("format = 1\nname = \"t\"\ninput = [3, 64, 64]\nclasses = 4\nlayers = [\n{layers}\n]\n");
+    let net = Net::from_toml(&text, "t.toml").unwrap().resolve(None, None).unwrap();
+    let (tensors, n) = (parameters(&net), 3);
+    let images = noise(n * 3 * 64 * 64, 100);
+    let logits = |device: &Device, batch: usize| {
+        Inference::new(&net, tensors.clone(), device, batch).unwrap().logits(&images, n).unwrap()
+    };
+    let cpu = logits(&Device::cpu(2), n);
+    assert_close("logits", &Tensor::new([n, 4], cpu.clone()), &Tensor::new([n, 4], logits(&Device::plain(), n)));
+    for (threads, batch) in [(1, 1), (2, 2), (3, 3)] {
+        assert_eq!(logits(&Device::cpu(threads), batch), cpu, "{threads} threads, batches of {batch}");
+    }
+    // The steps that compute more than one layer.
+    let mut inference = Inference::new(&net, tensors.clone(), &Device::cpu(1), 1).unwrap();
+    let steps = inference.profile(&images[..3 * 64 * 64], 1).unwrap();
+    assert_eq!(steps.iter().filter(|step| step.kernel == Some("chain")).count(), 3);
+}
+
 #[test]
 fn a_batch_that_no_memory_holds_is_refused_with_its_size_before_anything_runs() {
     let text = "format = 1\nname = \"large\"\ninput = [64, 1024, 1024]\nclasses = 4\nlayers = [\n\

@@ -69,7 +69,9 @@ pub(super) fn compute<T: Real>(
             made.extend(bias.then(|| conv::reference::bias_gradient(&shape, x[1])));
             many(made)
         }
-        Op::ConvNorm { .. } | Op::LinearUpdate { .. } => Err(Error::new("is made by the CPU backend's fusion only")),
+        Op::ConvNorm(_) | Op::Chain(_) | Op::LinearUpdate { .. } => {
+            Err(Error::new("is made by the CPU backend's fusion only"))
+        }
         Op::Linear { activation } => {
             let y = linear::reference::forward(n, input_ty(1).sizes(1)[0], x[0], x[1], x.get(2).copied());
             one(activated(*activation, y))

@@ -11,7 +11,7 @@ mod op;
 pub use ocelli_kernels::elementwise::Activation;
 pub use ocelli_kernels::layout::Border;
 pub use ocelli_kernels::lrn::Lrn;
-pub use op::{LossKind, Op, Pool, Spread, conv_shape, is_channel_factor};
+pub use op::{ConvNorm, LossKind, Op, Pool, Spread, conv_shape, is_channel_factor};
 
 use crate::error::Error;
 use crate::error::Result;

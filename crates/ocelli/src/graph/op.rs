@@ -52,6 +52,30 @@ impl LossKind {
     }
 }
 
+/// A convolution with an inferring batch norm folded in; set by fusion.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvNorm {
+    /// The sliding window.
+    pub window: Window,
+    /// Groups.
+    pub groups: usize,
+    /// Whether a bias is among the inputs.
+    pub bias: bool,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Applied to the result.
+    pub activation: Option<Activation>,
+    /// Whether a last input is added before the activation.
+    pub residual: bool,
+}
+
+impl ConvNorm {
+    /// How many parameters it reads.
+    pub fn parameters(&self) -> usize {
+        5 + usize::from(self.bias)
+    }
+}
+
 /// A primitive operation. Inputs and outputs are listed as `(inputs) → outputs`; `x` is the value that flows forward,
 /// `dy` the gradient of the loss with respect to the forward operation's result.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,20 +94,10 @@ pub enum Op {
         activation: Option<Activation>,
     },
     /// `(x, weight, bias?, scale, shift, mean, variance, residual?) → y`: a convolution with an inferring batch norm folded in.
-    ConvNorm {
-        /// The sliding window.
-        window: Window,
-        /// Groups.
-        groups: usize,
-        /// Whether a bias is among the inputs.
-        bias: bool,
-        /// Added to the variance.
-        eps: f64,
-        /// Applied to the result.
-        activation: Option<Activation>,
-        /// Whether a last input is added before the activation.
-        residual: bool,
-    },
+    ConvNorm(ConvNorm),
+    /// `(x, weight, bias?, …, variance, weight, …, residual?) → y`: such convolutions one after the other, of which only the
+    /// last may have a residual; set by fusion.
+    Chain(Vec<ConvNorm>),
     /// `(dy, weight) → dx` of a convolution whose input had `input` rows and columns.
     ConvData {
         /// The forward window.
@@ -319,12 +333,16 @@ impl Op {
         let number = || Type::fixed(&[1]);
         Ok(match self {
             Op::Pictures(ty) | Op::OutputGradient(ty) => vec![ty.clone()],
-            Op::Conv { window, groups, .. } | Op::ConvNorm { window, groups, .. } => {
-                let shape = conv_shape(input(0)?, input(1)?, window, *groups)?;
-                let size = window
-                    .output(shape.input)
-                    .ok_or_else(|| Error::new(format!("the window {window:?} does not fit {}", inputs[0])))?;
-                vec![Type::maps(shape.filters, size)]
+            Op::Conv { window, groups, .. } | Op::ConvNorm(ConvNorm { window, groups, .. }) => {
+                vec![conv_type(input(0)?, input(1)?, window, *groups)?]
+            }
+            Op::Chain(stages) => {
+                let (mut y, mut weight) = (input(0)?.clone(), 1);
+                for stage in stages {
+                    y = conv_type(&y, input(weight)?, &stage.window, stage.groups)?;
+                    weight += stage.parameters();
+                }
+                vec![y]
             }
             Op::ConvData { groups, input: size, .. } => {
                 let weight = input(1)?.sizes(1);
@@ -488,6 +506,14 @@ pub fn conv_shape(x: &Type, weight: &Type, window: &Window, groups: usize) -> Re
         return Err(Error::new(format!("weights {weight} in {groups} group(s) do not fit {x}")));
     }
     Ok(ConvShape { input, channels, filters: w[0], groups, window: *window })
+}
+
+/// The type of a convolution's result.
+fn conv_type(x: &Type, weight: &Type, window: &Window, groups: usize) -> Result<Type> {
+    let shape = conv_shape(x, weight, window, groups)?;
+    let size = window.output(shape.input);
+    let size = size.ok_or_else(|| Error::new(format!("the window {window:?} does not fit {x}")))?;
+    Ok(Type::maps(shape.filters, size))
 }
 
 fn equal(op: &Op, a: &Type, b: &Type) -> Result<()> {

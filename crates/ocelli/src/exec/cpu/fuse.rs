@@ -5,7 +5,12 @@
 //! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
 //! update of a linear layer's weights moves into their gradient, which then is never written.
 
-use crate::graph::{Activation, Graph, Node, Op, ValueId};
+use crate::graph::{Activation, ConvNorm, Graph, Node, Op, ValueId, conv_shape};
+use ocelli_kernels::conv::Chain;
+use ocelli_kernels::geometry::ConvShape;
+
+/// Bytes of a picture's wide map from which on an inverted residual block is computed row by row.
+const WIDE: usize = 256 << 10;
 
 /// The graph with fused operations. A value that anything else reads stays as it is.
 pub fn fuse(graph: &Graph) -> Graph {
@@ -51,9 +56,49 @@ pub fn fuse(graph: &Graph) -> Graph {
         fused.nodes[at].outputs.iter().for_each(|v| maker[v.index()] = Some(at));
     }
     if graph.forward_nodes >= graph.nodes.len() {
+        fused = chains(fused);
         fused.forward_nodes = fused.nodes.len();
     }
     fused
+}
+
+/// An inference whose inverted residual blocks are one node each, in place of the last convolution.
+fn chains(mut graph: Graph) -> Graph {
+    let consumers = graph.consumers();
+    for node in std::mem::take(&mut graph.nodes) {
+        graph.nodes.push(node);
+        let starts = [3, 2].into_iter().filter_map(|len| graph.nodes.len().checked_sub(len));
+        let chained = starts.into_iter().find_map(|at| Some((at, chain(&graph, &consumers, &graph.nodes[at..])?)));
+        if let Some((at, node)) = chained {
+            graph.nodes.truncate(at);
+            graph.nodes.push(node);
+        }
+    }
+    graph
+}
+
+/// One node in place of convolutions of which each is read by the next alone, where a kernel computes all of them and the maps
+/// between them are large.
+fn chain(graph: &Graph, consumers: &[Vec<usize>], nodes: &[Node]) -> Option<Node> {
+    let norm = |node: &Node| if let Op::ConvNorm(norm) = node.op { Some(norm) } else { None };
+    let stages: Vec<ConvNorm> = nodes.iter().map(norm).collect::<Option<_>>()?;
+    let alone = |value: ValueId| consumers[value.index()].len() == 1 && !graph.results.contains(&value);
+    let follow = nodes.windows(2).all(|w| w[0].outputs[0] == w[1].inputs[0] && alone(w[0].outputs[0]));
+    let (last, before) = nodes.split_last()?;
+    if !follow || stages[..before.len()].iter().any(|stage| stage.residual) {
+        return None;
+    }
+    let shape = |(node, stage): (&Node, &ConvNorm)| {
+        conv_shape(graph.ty(node.inputs[0]), graph.ty(node.inputs[1]), &stage.window, stage.groups).ok()
+    };
+    let shapes: Vec<ConvShape> = nodes.iter().zip(&stages).map(shape).collect::<Option<_>>()?;
+    let wide = graph.ty(before.last()?.inputs[0]).per_picture() * size_of::<f32>();
+    if !Chain::fits(&shapes) || wide < WIDE {
+        return None;
+    }
+    let parameters = nodes.iter().flat_map(|node| &node.inputs[1..]);
+    let inputs = nodes[0].inputs[..1].iter().chain(parameters).copied().collect();
+    Some(Node { op: Op::Chain(stages), inputs, outputs: last.outputs.clone(), layer: last.layer })
 }
 
 /// One node in place of two, where a kernel exists for it.
@@ -62,11 +107,10 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         (&Op::Conv { window, groups, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             (Op::Conv { window, groups, activation: Some(activation) }, first.inputs.clone())
         }
-        (&Op::ConvNorm { window, groups, bias, eps, activation: None, residual }, &Op::Activate(activation))
+        (&Op::ConvNorm(norm @ ConvNorm { activation: None, .. }), &Op::Activate(activation))
             if in_epilogue(activation) =>
         {
-            let activation = Some(activation);
-            (Op::ConvNorm { window, groups, bias, eps, activation, residual }, first.inputs.clone())
+            (Op::ConvNorm(ConvNorm { activation: Some(activation), ..norm }), first.inputs.clone())
         }
         (Op::Linear { activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             (Op::Linear { activation: Some(activation) }, first.inputs.clone())
@@ -74,7 +118,7 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         (&Op::Conv { window, groups, activation: None }, &Op::BatchNormInfer { eps }) => {
             let bias = first.inputs.len() > 2;
             let inputs: Vec<ValueId> = first.inputs.iter().chain(&second.inputs[1..]).copied().collect();
-            (Op::ConvNorm { window, groups, bias, eps, activation: None, residual: false }, inputs)
+            (Op::ConvNorm(ConvNorm { window, groups, bias, eps, activation: None, residual: false }), inputs)
         }
         (&Op::BatchNorm { eps, activation: None }, &Op::Activate(activation)) if in_epilogue(activation) => {
             let op = Op::BatchNorm { eps, activation: Some(activation) };
@@ -115,10 +159,8 @@ fn shortcut(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &No
     [(a, b), (b, a)].into_iter().find_map(|(sum, other)| {
         let at = maker[sum.index()].filter(|at| readers[sum.index()] == 1 && maker[other.index()] < Some(*at))?;
         let first = &graph.nodes[at];
-        let Op::ConvNorm { window, groups, bias, eps, activation: None, residual: false } = first.op else {
-            return None;
-        };
-        let op = Op::ConvNorm { window, groups, bias, eps, activation: None, residual: true };
+        let Op::ConvNorm(norm @ ConvNorm { activation: None, residual: false, .. }) = first.op else { return None };
+        let op = Op::ConvNorm(ConvNorm { residual: true, ..norm });
         let inputs = [&first.inputs[..], &[other]].concat();
         Some((at, Node { op, inputs, outputs: node.outputs.clone(), layer: first.layer }))
     })

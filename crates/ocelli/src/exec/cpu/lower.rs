@@ -41,9 +41,8 @@ impl Lower<'_, '_> {
             Op::Pictures(_) => self.pictures(),
             Op::OutputGradient(_) => self.output_gradient(),
             Op::Conv { window, groups, activation } => self.conv(window, *groups, *activation),
-            Op::ConvNorm { window, groups, bias, eps, activation, residual } => {
-                self.conv_norm(window, *groups, *bias, *eps, *activation, *residual)
-            }
+            Op::ConvNorm(norm) => self.conv_norm(norm),
+            Op::Chain(stages) => self.chain(stages),
             Op::ConvData { window, groups, .. } => self.conv_data(window, *groups),
             Op::ConvWeight { window, groups, bias } => self.conv_weight(window, *groups, *bias),
             Op::Linear { activation } => self.linear(*activation),

@@ -4,12 +4,13 @@ use super::lower::{Lower, epilogue};
 use crate::error::Result;
 use crate::exec::Optimizer;
 use crate::exec::plain::{rule, update_step};
-use crate::graph::{Activation, ValueId, conv_shape};
+use crate::graph::{Activation, ConvNorm, Type, ValueId, conv_shape};
 use crate::plan::{BufferId, Io, Run};
-use ocelli_kernels::conv::{DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
+use ocelli_kernels::conv::{Chain, DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::geometry::{ConvShape, Window};
 use ocelli_kernels::linear::{self, LinearShape};
 use ocelli_kernels::update::Updated;
+use std::sync::Arc;
 
 /// The weights of a convolution: as they are, packed by the step itself, or packed by one before it.
 enum Weights {
@@ -22,25 +23,25 @@ impl Lower<'_, '_> {
         conv_shape(self.ty(self.node.inputs[0]), self.ty(self.node.inputs[1]), window, groups)
     }
 
-    /// Memory for packed weights: of this run where weights change, else kept across runs and shared between plans.
-    fn packed(&mut self, what: &str, key: &dyn std::fmt::Debug, floats: usize) -> BufferId {
+    /// Memory for packed weights of input `weight`: of this run where weights change, else kept across runs and shared between plans.
+    fn packed(&mut self, what: &str, weight: usize, key: &dyn std::fmt::Debug, floats: usize) -> BufferId {
         if self.b.trains() {
             return self.b.scratch(floats);
         }
-        let weight = self.b.graph.values[self.node.inputs[1].index()].name.clone().unwrap_or_default();
+        let weight = self.b.graph.values[self.node.inputs[weight].index()].name.clone().unwrap_or_default();
         self.b.stored(&format!("{what} {weight} {key:?}"), floats)
     }
 
     /// `(x, weight, bias?) → y`
     pub fn conv(&mut self, window: &Window, groups: usize, activation: Option<Activation>) -> Result<()> {
         let shape = self.conv_shape(window, groups)?;
-        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
+        let kernel = Arc::new(Forward::new(&shape, self.isa, self.exact));
         let (x, weight) = (self.input(0), self.input(1));
         let bias = (self.node.inputs.len() > 2).then(|| self.input(2));
         if self.b.trains() {
             return self.conv_run(&shape, kernel, x, Weights::Plain(weight), [bias, None], activation);
         }
-        let packed = self.packed("packed", &shape, kernel.packed_len());
+        let packed = self.packed("packed", 1, &shape, kernel.packed_len());
         let pack = kernel.clone();
         self.b.constant_step(
             "pack",
@@ -51,31 +52,28 @@ impl Lower<'_, '_> {
         self.conv_run(&shape, kernel, x, Weights::Packed(packed), [bias, None], activation)
     }
 
-    /// `(x, weight, bias?, scale, shift, mean, variance, residual?) → y`: w' = w · s and b' = shift + (b − mean) · s for each
-    /// filter, with s = scale / √(variance + eps).
-    pub fn conv_norm(
-        &mut self,
-        window: &Window,
-        groups: usize,
-        has_bias: bool,
-        eps: f64,
-        activation: Option<Activation>,
-        has_residual: bool,
-    ) -> Result<()> {
-        let shape = self.conv_shape(window, groups)?;
-        let kernel = std::sync::Arc::new(Forward::new(&shape, self.isa, self.exact));
-        let key = (shape, eps.to_bits());
-        let packed = self.packed("folded", &key, kernel.packed_len());
-        let folded_bias = self.packed("folded bias", &key, shape.filters);
-        let folded = self.b.scratch(shape.weights());
+    /// `(x, weight, bias?, scale, shift, mean, variance, residual?) → y`
+    pub fn conv_norm(&mut self, norm: &ConvNorm) -> Result<()> {
         let x = self.input(0);
-        let inputs = self.node.inputs.len() - usize::from(has_residual);
-        let reads: Vec<BufferId> = (1..inputs).map(|i| self.input(i)).collect();
-        let residual = has_residual.then(|| self.input(inputs));
+        let shape = self.conv_shape(&norm.window, norm.groups)?;
+        let kernel = Arc::new(Forward::new(&shape, self.isa, self.exact));
+        let [packed, bias] = self.fold(norm, &shape, &kernel, 1);
+        let residual = norm.residual.then(|| self.input(1 + norm.parameters()));
+        self.conv_run(&shape, kernel, x, Weights::Packed(packed), [Some(bias), residual], norm.activation)
+    }
+
+    /// Packs a convolution's weights, input `first` and the parameters after it, with the batch norm in them: w' = w · s and
+    /// b' = shift + (b − mean) · s for each filter, with s = scale / √(variance + eps).
+    fn fold(&mut self, norm: &ConvNorm, shape: &ConvShape, kernel: &Arc<Forward>, first: usize) -> [BufferId; 2] {
+        let (&ConvNorm { bias: has_bias, eps, .. }, shape) = (norm, *shape);
+        let key = (shape, eps.to_bits(), kernel.kernel());
+        let packed = self.packed("folded", first, &key, kernel.packed_len());
+        let bias = self.packed("folded bias", first, &key, shape.filters);
+        let folded = self.b.scratch(shape.weights());
+        let reads: Vec<BufferId> = (first..first + norm.parameters()).map(|i| self.input(i)).collect();
         let pack = kernel.clone();
-        let first = usize::from(has_bias) + 1;
         let body = move |run: &Run, io: &mut Io| {
-            let [scale, shift, mean, variance] = [0, 1, 2, 3].map(|i| io.read(first + i));
+            let [scale, shift, mean, variance] = [0, 1, 2, 3].map(|i| io.read(i + 1 + usize::from(has_bias)));
             let bias = if has_bias { io.read(1) } else { &[] };
             let factor = |k: usize| (f64::from(scale[k]) / (f64::from(variance[k]) + eps).sqrt()) as f32;
             let per_filter = shape.weights() / shape.filters;
@@ -90,14 +88,52 @@ impl Lower<'_, '_> {
                 *out = shift[k] + (bias.get(k).copied().unwrap_or(0.0) - mean[k]) * factor(k);
             }
         };
-        self.b.constant_step("pack", &reads, &[packed, folded_bias, folded], Box::new(body));
-        self.conv_run(&shape, kernel, x, Weights::Packed(packed), [Some(folded_bias), residual], activation)
+        self.b.constant_step("pack", &reads, &[packed, bias, folded], Box::new(body));
+        [packed, bias]
+    }
+
+    /// `(x, weight, bias?, …, variance, weight, …, residual?) → y`
+    pub fn chain(&mut self, stages: &[ConvNorm]) -> Result<()> {
+        let (mut x, mut next) = (self.ty(self.node.inputs[0]).clone(), 1);
+        let mut shapes = vec![];
+        for norm in stages {
+            let shape = conv_shape(&x, self.ty(self.node.inputs[next]), &norm.window, norm.groups)?;
+            x = Type::maps(shape.filters, shape.output());
+            next += norm.parameters();
+            shapes.push(shape);
+        }
+        let chain = Chain::new(&shapes, self.isa);
+        let (mut reads, mut activations, mut first) = (vec![self.input(0)], vec![], 1);
+        for ((norm, shape), kernel) in stages.iter().zip(&shapes).zip(chain.stages()) {
+            reads.extend(self.fold(norm, shape, kernel, first));
+            activations.push(epilogue(norm.activation)?);
+            first += norm.parameters();
+        }
+        let (channels, filters, count) = (shapes[0].channels, shapes[stages.len() - 1].filters, stages.len());
+        let residual = (next < self.node.inputs.len()).then(|| self.input(next));
+        reads.extend(residual);
+        let (y, workspace) = (self.output(0), self.b.scratch(chain.workspace_len(self.threads)));
+        let body = move |run: &Run, io: &mut Io| {
+            // At most three: nothing is allocated.
+            let mut stages = [(&[][..], Epilogue::default()); 3];
+            for (i, (stage, &activation)) in stages.iter_mut().zip(&activations).enumerate() {
+                *stage = (io.read(1 + 2 * i), Epilogue { bias: Some(io.read(2 + 2 * i)), residual: None, activation });
+            }
+            let data = residual.map(|_| io.read(1 + 2 * count));
+            stages[count - 1].1.residual = data.map(|data| Pixels { data, stride: filters });
+            let x = Pixels { data: io.read(0), stride: channels };
+            let y = PixelsMut { data: io.write(0), stride: filters };
+            chain.run(run.cpu, run.n, x, &stages[..count], y, io.write(1));
+        };
+        self.b.step("conv", &reads, &[y, workspace], Box::new(body));
+        self.b.kernel("chain");
+        Ok(())
     }
 
     fn conv_run(
         &mut self,
         shape: &ConvShape,
-        kernel: std::sync::Arc<Forward>,
+        kernel: Arc<Forward>,
         x: BufferId,
         weights: Weights,
         [bias, residual]: [Option<BufferId>; 2],
