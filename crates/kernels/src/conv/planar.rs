@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::indirect::WeightSteps;
 use super::lanes;
 use super::phase::{Phase, Tap};
-use super::{Epilogue, Pixels, PixelsMut, check_pixels};
+use super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
@@ -148,12 +148,7 @@ impl Planar {
     ) {
         let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
         check_pixels("source", source.data.len(), source.stride, source_size, self.depth);
-        check_pixels("target", target.data.len(), target.stride, target_size, self.width);
-        if let Some(residual) = epilogue.residual {
-            check_pixels("residual", residual.data.len(), residual.stride, target_size, self.width);
-        }
-        assert!(epilogue.bias.is_none_or(|b| b.len() >= self.width), "bias: less than {} values", self.width);
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        check_output(&target, epilogue, packed, target_size, self.width, self.packed_len());
         let needed = self.workspace_len(cpu.pool().threads());
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
         let (band, height, len) = (self.band(), self.target[0], self.own_len());

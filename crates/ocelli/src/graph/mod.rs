@@ -4,14 +4,16 @@
 //! Shapes are written as PyTorch writes them, `[batch, channels, height, width]` or `[batch, features]`; how values lie in
 //! memory is a backend's business. The batch is symbolic: a graph is made once and run with any number of pictures.
 
+mod conv;
 pub mod gradient;
 pub mod lower;
 mod op;
 
+pub use conv::{ConvNorm, conv_shape};
 pub use ocelli_kernels::elementwise::Activation;
 pub use ocelli_kernels::layout::Border;
 pub use ocelli_kernels::lrn::Lrn;
-pub use op::{ConvNorm, LossKind, Op, Pool, Spread, conv_shape, is_channel_factor};
+pub use op::{LossKind, Op, Pool, Spread, is_channel_factor};
 
 use crate::error::Error;
 use crate::error::Result;

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::super::indirect::WeightSteps;
 use super::super::tile;
-use super::super::{Activation, Epilogue, Pixels, PixelsMut, check_pixels};
+use super::super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use super::{POINTS, SIDE, grid, outputs, transform};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
@@ -184,17 +184,12 @@ impl Product {
         let (source_size, target_size) = (n * self.source[0] * self.source[1], n * self.target[0] * self.target[1]);
         let (depth, width) = (self.groups * self.depth, self.groups * self.width);
         check_pixels("source", source.data.len(), source.stride, source_size, depth);
-        check_pixels("target", target.data.len(), target.stride, target_size, width);
-        if let Some(residual) = epilogue.residual {
-            check_pixels("residual", residual.data.len(), residual.stride, target_size, width);
-        }
-        assert!(epilogue.bias.is_none_or(|b| b.len() >= width), "bias: less than {width} values");
         let threads = cpu.pool().threads();
         let (kept, given, least, needed) = match weights {
-            Weights::Packed(packed) => (self.keeps(), packed.len(), self.packed_len(), self.workspace_len(n, threads)),
-            Weights::Plain(weights) => (false, weights.len(), self.weights_len(), self.plain_workspace_len(n, threads)),
+            Weights::Packed(packed) => (self.keeps(), packed, self.packed_len(), self.workspace_len(n, threads)),
+            Weights::Plain(weights) => (false, weights, self.weights_len(), self.plain_workspace_len(n, threads)),
         };
-        assert!(given >= least, "weights: {given} values of {least}");
+        check_output(&target, epilogue, given, target_size, width, least);
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
         let [h, w] = self.grid();
         let tiles = n * h * w;
