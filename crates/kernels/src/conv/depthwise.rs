@@ -4,7 +4,10 @@
 //! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four. Where
 //! kernel rows have three neighbouring columns, a source pixel is loaded once for all of the four that see it.
 
+use std::ops::Range;
+
 use super::phase::{Phase, Tap};
+use super::weight_tile::met;
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;
@@ -15,8 +18,6 @@ use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, streams};
 const PIXELS: usize = 4;
 /// Taps in a table; larger kernels are summed in several passes.
 const TAPS: usize = 64;
-/// Source columns that four pixels see through three columns, with a stride of 2.
-const COLUMNS: usize = 9;
 /// About the values that a task computes: 20 µs of work.
 const TASK: usize = 64 << 10;
 
@@ -102,7 +103,7 @@ pub(super) struct Band<'a> {
     pub plan: &'a Depthwise,
     pub phase: &'a Phase,
     pub image: usize,
-    pub rows: std::ops::Range<usize>,
+    pub rows: Range<usize>,
     /// As if every picture were there, of which only what the rows see is read.
     pub source: *const f32,
     pub source_stride: usize,
@@ -116,18 +117,23 @@ pub(super) struct Band<'a> {
 
 /// Some taps of some neighbouring pixels, all channels. Null pointers mean: none.
 struct Strip {
-    /// Of each tap [`PIXELS`] source pixels; where three columns are read as one, of each kernel row [`COLUMNS`].
+    /// Of each tap [`PIXELS`] source pixels; where three columns are read as one, of each kernel row the first.
     rows: [*const f32; TAPS * PIXELS],
+    /// Of each kernel row, values from a source pixel to the next: none where zeros are read.
+    steps: [usize; TAPS / 3],
     taps: usize,
     weights: *const f32,
     weights_stride: usize,
-    targets: [*mut f32; PIXELS],
+    /// The first target, and values from it to the next one's.
+    target: *mut f32,
+    target_step: usize,
     first: bool,
     last: bool,
     /// Whether complete sums are streamed: see [`streams`].
     stream: bool,
     bias: *const f32,
-    residual: [*const f32; PIXELS],
+    residual: *const f32,
+    residual_step: usize,
     activation: Activation,
 }
 
@@ -136,11 +142,27 @@ impl Kernel for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let mut strip = Strip {
+            rows: [std::ptr::null(); TAPS * PIXELS],
+            steps: [0; TAPS / 3],
+            taps: 0,
+            weights: self.weights.as_ptr(),
+            weights_stride: self.plan.padded_channels(),
+            target: self.target,
+            target_step: self.phase.step[1] * self.target_stride,
+            first: true,
+            last: true,
+            stream: self.stream,
+            bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
+            residual: std::ptr::null(),
+            residual_step: self.epilogue.residual.map_or(0, |r| self.phase.step[1] * r.stride),
+            activation: self.epilogue.activation,
+        };
         for row in self.rows.clone() {
             match self.phase.source_step[1] {
-                1 if self.phase.three_columns() => self.row::<S, 1>(s, row),
-                2 if self.phase.three_columns() => self.row::<S, 2>(s, row),
-                _ => self.row::<S, 0>(s, row),
+                1 if self.phase.three_columns() => self.row::<S, 1>(s, row, &mut strip),
+                2 if self.phase.three_columns() => self.row::<S, 2>(s, row, &mut strip),
+                _ => self.row::<S, 0>(s, row, &mut strip),
             }
         }
         if self.stream {
@@ -161,76 +183,116 @@ impl Phase {
 impl Band<'_> {
     /// `STEP` is the source step if kernel rows have three columns, else 0.
     #[inline(always)]
-    fn row<S: Simd, const STEP: usize>(&self, s: S, row: usize) {
+    fn row<S: Simd, const STEP: usize>(&self, s: S, row: usize, strip: &mut Strip) {
         let columns = self.phase.count[1];
-        let whole = columns - columns % PIXELS;
+        // Those whose taps are all inside the picture's columns are four at a time.
+        let inside = if STEP > 0 { self.inside() } else { 0..columns };
+        let whole = inside.start..inside.end - inside.len() % PIXELS;
         // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
         unsafe {
-            for column in (0..whole).step_by(PIXELS) {
-                self.strip::<S, PIXELS, STEP>(s, row, column);
+            for column in 0..whole.start {
+                self.strip::<S, 1>(s, row, column, strip);
             }
-            for column in whole..columns {
-                self.strip::<S, 1, STEP>(s, row, column);
+            if STEP > 0 && !whole.is_empty() {
+                self.strips_inside::<S, STEP>(s, row, whole.clone(), strip);
+            } else {
+                for column in whole.clone().step_by(PIXELS) {
+                    self.strip::<S, PIXELS>(s, row, column, strip);
+                }
+            }
+            for column in whole.end..columns {
+                self.strip::<S, 1>(s, row, column, strip);
             }
         }
     }
 
+    /// The columns whose taps are all inside the picture's.
+    fn inside(&self) -> Range<usize> {
+        let (step, width) = (self.phase.source_step[1], self.plan.source[1]);
+        let mut inside = 0..self.phase.count[1];
+        for tap in &self.phase.taps {
+            inside = met(inside, step, tap.at[1], width);
+        }
+        inside.start.min(inside.end)..inside.end
+    }
+
+    /// Where pixels from the given one on are written, and what is added to them.
     #[inline(always)]
-    unsafe fn strip<S: Simd, const P: usize, const STEP: usize>(&self, s: S, row: usize, column: usize) {
+    fn place(&self, row: usize, column: usize, strip: &mut Strip) {
         let (plan, phase) = (self.plan, self.phase);
-        let target = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1]
+        let pixel = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1]
             + phase.start[1]
             + column * phase.step[1];
-        let mut strip = Strip {
-            rows: [std::ptr::null(); TAPS * PIXELS],
-            taps: 0,
-            weights: self.weights.as_ptr(),
-            weights_stride: plan.padded_channels(),
-            targets: [std::ptr::null_mut(); PIXELS],
-            first: true,
-            last: false,
-            stream: self.stream,
-            bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
-            residual: [std::ptr::null(); PIXELS],
-            activation: self.epilogue.activation,
-        };
-        for p in 0..P {
-            let pixel = target + p * phase.step[1];
-            strip.targets[p] = self.target.wrapping_add(pixel * self.target_stride);
-            if let Some(residual) = self.epilogue.residual {
-                strip.residual[p] = residual.data.as_ptr().wrapping_add(pixel * residual.stride);
+        strip.target = self.target.wrapping_add(pixel * self.target_stride);
+        if let Some(residual) = self.epilogue.residual {
+            strip.residual = residual.data.as_ptr().wrapping_add(pixel * residual.stride);
+        }
+    }
+
+    /// Pixels whose taps are all inside the picture's columns, four at a time.
+    ///
+    /// # Safety
+    /// The columns are as said; source and target are valid for what the row sees.
+    #[inline(always)]
+    unsafe fn strips_inside<S: Simd, const STEP: usize>(
+        &self,
+        s: S,
+        row: usize,
+        columns: Range<usize>,
+        strip: &mut Strip,
+    ) {
+        let (plan, [height, width], column) = (self.plan, self.plan.source, columns.start);
+        let kernel_rows = self.phase.taps.len() / 3;
+        self.place(row, column, strip);
+        (strip.taps, strip.first, strip.last) = (3 * kernel_rows, true, true);
+        for r in 0..kernel_rows {
+            let [y, x] = self.phase.taps[3 * r].at;
+            let y = (row * self.phase.source_step[0]).wrapping_add_signed(y);
+            let x = (column * STEP).wrapping_add_signed(x);
+            (strip.rows[r], strip.steps[r]) = (plan.zeros.as_ptr(), 0);
+            if y < height {
+                let pixel = (self.image * height + y) * width + x;
+                strip.rows[r] = self.source.wrapping_add(pixel * self.source_stride);
+                strip.steps[r] = self.source_stride;
             }
         }
+        for _ in columns.step_by(PIXELS) {
+            // SAFETY: the addresses are of pixels of `channels` values each.
+            unsafe { strip.channels::<S, PIXELS, STEP>(s, plan.channels) };
+            for r in 0..kernel_rows {
+                strip.rows[r] = strip.rows[r].wrapping_add(PIXELS * STEP * strip.steps[r]);
+            }
+            strip.target = strip.target.wrapping_add(PIXELS * strip.target_step);
+            strip.residual = strip.residual.wrapping_add(PIXELS * strip.residual_step);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const P: usize>(&self, s: S, row: usize, column: usize, strip: &mut Strip) {
+        let (plan, phase) = (self.plan, self.phase);
+        self.place(row, column, strip);
         let passes = phase.taps.len().div_ceil(TAPS).max(1);
         for pass in 0..passes {
             let taps = &phase.taps[pass * TAPS..((pass + 1) * TAPS).min(phase.taps.len())];
-            if STEP > 0 {
-                for (r, taps) in taps.as_chunks::<3>().0.iter().enumerate() {
-                    for j in 0..(P - 1) * STEP + 3 {
-                        strip.rows[r * COLUMNS + j] = self.address(&taps[0], row, column, j);
-                    }
-                }
-            } else {
-                for (t, tap) in taps.iter().enumerate() {
-                    for p in 0..P {
-                        strip.rows[t * PIXELS + p] = self.address(tap, row, column + p, 0);
-                    }
+            for (t, tap) in taps.iter().enumerate() {
+                for p in 0..P {
+                    strip.rows[t * PIXELS + p] = self.address(tap, row, column + p);
                 }
             }
             strip.taps = taps.len();
+            strip.weights = self.weights.as_ptr().wrapping_add(pass * TAPS * strip.weights_stride);
             (strip.first, strip.last) = (pass == 0, pass + 1 == passes);
             // SAFETY: the tables hold addresses of `channels` values each.
-            unsafe { strip.channels::<S, P, STEP>(s, plan.channels) };
-            strip.weights = strip.weights.wrapping_add(TAPS * strip.weights_stride);
+            unsafe { strip.channels::<S, P, 0>(s, plan.channels) };
         }
     }
 
-    /// The source pixel `right` columns beside the one that the tap meets.
+    /// The source pixel that the tap meets.
     #[inline(always)]
-    fn address(&self, tap: &Tap, row: usize, column: usize, right: usize) -> *const f32 {
+    fn address(&self, tap: &Tap, row: usize, column: usize) -> *const f32 {
         let [height, width] = self.plan.source;
         let y = (row * self.phase.source_step[0]).wrapping_add_signed(tap.at[0]);
-        let x = (column * self.phase.source_step[1] + right).wrapping_add_signed(tap.at[1]);
+        let x = (column * self.phase.source_step[1]).wrapping_add_signed(tap.at[1]);
         if y < height && x < width {
             let pixel = (self.image * height + y) * width + x;
             self.source.wrapping_add(pixel * self.source_stride)
@@ -275,7 +337,7 @@ impl Strip {
             if !self.first {
                 for p in 0..P {
                     for v in 0..NV {
-                        acc[p][v] = s.load_n(self.targets[p].add(c + v * LANES).cast_const(), lanes);
+                        acc[p][v] = s.load_n(self.target.add(p * self.target_step + c + v * LANES).cast_const(), lanes);
                     }
                 }
             }
@@ -288,7 +350,7 @@ impl Strip {
                             w[k] = s.load(self.weights.add((3 * r + k) * self.weights_stride + at));
                         }
                         for j in 0..(P - 1) * STEP + 3 {
-                            let x = load_part(s, self.rows[r * COLUMNS + j].add(at), lanes);
+                            let x = load_part(s, self.rows[r].add(j * self.steps[r] + at), lanes);
                             for k in 0..3 {
                                 if j >= k && (j - k).is_multiple_of(STEP) && (j - k) / STEP < P {
                                     let p = (j - k) / STEP;
@@ -331,12 +393,12 @@ impl Strip {
                     if !self.bias.is_null() {
                         y = s.add(y, s.load_n(self.bias.add(at), lanes));
                     }
-                    if !self.residual[p].is_null() {
-                        y = s.add(y, s.load_n(self.residual[p].add(at), lanes));
+                    if !self.residual.is_null() {
+                        y = s.add(y, s.load_n(self.residual.add(p * self.residual_step + at), lanes));
                     }
                     y = self.activation.apply(s, y);
                 }
-                let out = self.targets[p].add(at);
+                let out = self.target.add(p * self.target_step + at);
                 if lanes < LANES {
                     s.store_n(out, y, lanes);
                 } else if self.stream && self.last {

@@ -1,7 +1,8 @@
 //! The weight gradient of a depthwise convolution: vectors run across channels, a sum over pixels for each kernel element.
 //!
-//! Four vectors of channels are summed side by side, chains that hide the latency of a multiply-add, and so are the three
-//! taps of a kernel row, which share a load of `dy`.
+//! Where registers suffice, the nine taps of a 3x3 kernel and the bias are summed in one walk over the pixels. Else four vectors
+//! of channels are summed side by side, chains that hide the latency of a multiply-add, and so are the three taps of a kernel
+//! row, which share a load of `dy`.
 
 use super::forward;
 use super::phase::Phase;
@@ -15,6 +16,8 @@ use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 
 /// Channels of a part.
 const BLOCK: usize = 4 * LANES;
+/// Taps that are summed in one walk.
+const NINE: usize = 9;
 
 pub(super) struct DepthwiseWeights {
     shape: ConvShape,
@@ -94,6 +97,9 @@ impl Kernel for SegmentSum<'_> {
         let together = if self.plan.phase.three_columns() { 3 } else { 1 };
         // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has `taps + 1` blocks.
         unsafe {
+            if S::WIDE && together == 3 && taps == NINE {
+                return self.nine(s);
+            }
             for tap in (0..taps).step_by(together) {
                 if together == 3 { self.channels::<S, 3>(s, tap) } else { self.channels::<S, 1>(s, tap) }
             }
@@ -103,6 +109,90 @@ impl Kernel for SegmentSum<'_> {
 }
 
 impl SegmentSum<'_> {
+    /// All taps of a 3x3 kernel and the bias.
+    #[inline(always)]
+    unsafe fn nine<S: Simd>(&mut self, s: S) {
+        let mut c = 0;
+        // SAFETY: handed on from the caller.
+        unsafe {
+            while c + 2 * LANES <= self.lanes {
+                self.nine_of::<S, 2>(s, c, LANES);
+                c += 2 * LANES;
+            }
+            while c < self.lanes {
+                self.nine_of::<S, 1>(s, c, LANES.min(self.lanes - c));
+                c += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn nine_of<S: Simd, const NV: usize>(&mut self, s: S, c: usize, lanes: usize) {
+        let plan = self.plan;
+        let Segment { images, rows } = self.segment;
+        let [stride_y, stride_x] = plan.shape.window.stride;
+        let [height, width] = plan.shape.input;
+        let [top, left] = plan.phase.taps[0].at;
+        let tap_row = plan.shape.window.dilation[0];
+        // The columns at which all three taps of a kernel row meet the picture.
+        let all = 0..plan.output[1];
+        let inside = met(met(all.clone(), stride_x, left, width), stride_x, left + 2, width);
+        let parts = [0..inside.start, inside.clone(), inside.end.max(inside.start)..all.end];
+        let parts = if inside.is_empty() { [all, 0..0, 0..0] } else { parts };
+        let mut acc = [[s.zero(); NV]; NINE + 1];
+        for image in images.clone() {
+            for row in rows.clone() {
+                let dy_pixel = (image * plan.output[0] + row) * plan.output[1];
+                let dy = self.dy.data.as_ptr().wrapping_add(dy_pixel * self.dy.stride + self.channel + c);
+                // The source rows of the kernel's rows, from the first tap on, or none.
+                let mut from = [std::ptr::null(); 3];
+                for (r, from) in from.iter_mut().enumerate() {
+                    let y = (row * stride_y + r * tap_row).wrapping_add_signed(top);
+                    if y < height {
+                        let pixel = ((image * height + y) * width).wrapping_add_signed(left);
+                        let at = pixel.wrapping_mul(self.x.stride).wrapping_add(self.channel + c);
+                        *from = self.x.data.as_ptr().wrapping_add(at);
+                    }
+                }
+                let rows_inside = from.iter().all(|from| !from.is_null());
+                for (part, columns) in parts.iter().enumerate() {
+                    let inside = rows_inside && part == 1;
+                    for column in columns.clone() {
+                        let dy = dy.wrapping_add(column * self.dy.stride);
+                        let mut d = [s.zero(); NV];
+                        for v in 0..NV {
+                            // SAFETY: the pixel exists; partial vectors read the channels that exist.
+                            d[v] = unsafe { load_part(s, dy.add(v * LANES), lanes) };
+                            acc[NINE][v] = s.add(acc[NINE][v], d[v]);
+                        }
+                        let offset = column.wrapping_mul(stride_x).wrapping_mul(self.x.stride);
+                        for r in 0..3 {
+                            for k in 0..3 {
+                                let x = (column * stride_x + k).wrapping_add_signed(left);
+                                if !inside && (from[r].is_null() || x >= width) {
+                                    continue;
+                                }
+                                let x = from[r].wrapping_add(offset).wrapping_add(k * self.x.stride);
+                                for v in 0..NV {
+                                    // SAFETY: as above: the tap meets the picture here.
+                                    let x = unsafe { load_part(s, x.add(v * LANES), lanes) };
+                                    acc[3 * r + k][v] = s.fma(x, d[v], acc[3 * r + k][v]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        for k in 0..NINE + 1 {
+            for v in 0..NV {
+                let out = &mut self.out[k * BLOCK + c + v * LANES..][..LANES];
+                // SAFETY: sixteen values.
+                unsafe { s.store(out.as_mut_ptr(), acc[k][v]) };
+            }
+        }
+    }
+
     /// The sums of `TAPS` taps of a kernel row from `tap` on; behind the last tap comes the bias.
     #[inline(always)]
     unsafe fn channels<S: Simd, const TAPS: usize>(&mut self, s: S, tap: usize) {

@@ -16,8 +16,9 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::padded::Padded;
-use super::phase::{Cursor, Phase};
+use super::phase::{Cursor, Phase, Tap};
 use super::tile::{self, Ahead, MOST_PIXELS, Tile};
+use super::weight_tile::met;
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
@@ -350,82 +351,106 @@ impl Block<'_> {
         let passes = phase.taps.len().div_ceil(most_taps).max(1);
         let mut rows = [MaybeUninit::<*const f32>::uninit(); TABLE];
         let mut targets = [MaybeUninit::<usize>::uninit(); TABLE];
-        let [height, width] = plan.source.map(|n| n as isize);
         for pass in 0..passes {
             let first_tap = pass * most_taps;
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
             let addresses = if step.is_some() { &taps[..1] } else { taps };
-            let (mut offsets, mut reach) = ([0; TABLE / MOST_PIXELS], [[isize::MAX, isize::MIN]; 2]);
-            for (offset, tap) in offsets.iter_mut().zip(addresses) {
-                *offset = (tap.at[0] * width + tap.at[1]) * self.source_stride as isize;
-                for (reach, at) in reach.iter_mut().zip(tap.at) {
-                    *reach = [reach[0].min(at), reach[1].max(at)];
-                }
-            }
-            let mut at = Cursor::new(phase, self.pixels.start);
-            for pixel in 0..self.pixels.len() {
-                let (i, m) = (pixel / mr, pixel % mr);
-                targets[i * MOST_PIXELS + m].write(self.target_pixel(&at));
-                let row = (at.row * phase.source_step[0]) as isize;
-                let column = (at.column * phase.source_step[1]) as isize;
-                let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
-                let [[above, below], [left, right]] = reach;
-                // Where all taps are inside, which is nearly everywhere, an address is an addition.
-                let all_inside = !addresses.is_empty()
-                    && row + above >= 0
-                    && row + below < height
-                    && column + left >= 0
-                    && column + right < width;
-                let first = i * addresses.len() * MOST_PIXELS + m;
-                if all_inside {
-                    let here = image.wrapping_offset((row * width + column) * self.source_stride as isize);
-                    for (t, &offset) in offsets[..addresses.len()].iter().enumerate() {
-                        rows[first + t * MOST_PIXELS].write(here.wrapping_offset(offset));
-                    }
-                } else {
-                    for (t, tap) in addresses.iter().enumerate() {
-                        let (y, x) = (row + tap.at[0], column + tap.at[1]);
-                        let inside = (y as usize) < height as usize && (x as usize) < width as usize;
-                        let address = image.wrapping_offset((y * width + x) * self.source_stride as isize);
-                        rows[first + t * MOST_PIXELS].write(if inside { address } else { plan.zeros.as_ptr() });
-                    }
-                }
-                at.advance(phase);
-            }
+            self.look_up(addresses, mr, &mut rows, &mut targets);
             // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
                 let (next, lines) = self.next(p, tiles, first_tap);
+                let mut tile = Tile {
+                    first: pass == 0,
+                    last: pass + 1 == passes,
+                    stream: self.stream && passes == 1,
+                    ahead: Ahead { from: next, lines },
+                    positions: taps.len(),
+                    step,
+                    depth: plan.depth,
+                    ..self.tile(p, rows.as_ptr().cast(), targets.as_ptr().cast(), first_tap)
+                };
                 for i in 0..tiles {
+                    let left = self.pixels.len() - i * mr;
                     if ask_ahead && p == self.panels.start {
-                        for pixel in (i + 1) * mr..((i + 2) * mr).min(self.pixels.len()) {
+                        for next in &rows[(i + 1) * MOST_PIXELS..][..mr.min(left.saturating_sub(mr))] {
                             // SAFETY: the table was filled for these pixels just now.
-                            let next = unsafe { rows[pixel / mr * MOST_PIXELS + pixel % mr].assume_init() };
+                            let next = unsafe { next.assume_init() };
                             for q in (0..plan.depth).step_by(LANES) {
                                 s.prefetch(next.wrapping_add(q));
                             }
                         }
                     }
-                    let mr = mr.min(self.pixels.len() - i * mr);
-                    let rows = rows.as_ptr().wrapping_add(i * addresses.len() * MOST_PIXELS).cast();
-                    let targets = targets.as_ptr().wrapping_add(i * MOST_PIXELS).cast();
-                    let tile = Tile {
-                        first: pass == 0,
-                        last: pass + 1 == passes,
-                        stream: self.stream && passes == 1,
-                        ahead: Ahead {
-                            from: next.wrapping_add(i * lines * LANES * taps.len() * plan.depth.div_ceil(LANES)),
-                            lines,
-                        },
-                        ..self.tile(p, rows, targets, first_tap)
-                    };
-                    // SAFETY: the tables were filled for `mr` pixels just now.
-                    unsafe { self.product(s, p, mr, Tile { positions: taps.len(), step, depth: plan.depth, ..tile }) }
+                    // SAFETY: the tables were filled for these pixels just now.
+                    unsafe { self.product(s, p, mr.min(left), &tile) }
+                    tile.rows = tile.rows.wrapping_add(addresses.len() * MOST_PIXELS);
+                    tile.targets = tile.targets.wrapping_add(MOST_PIXELS);
+                    tile.ahead.from =
+                        tile.ahead.from.wrapping_add(lines * LANES * taps.len() * plan.depth.div_ceil(LANES));
                 }
             }
         }
         if self.stream {
             s.fence();
+        }
+    }
+
+    /// Fills the tables of tiles of `mr` pixels: the pixels' numbers in the target, and of each tap their addresses in the source.
+    #[inline(always)]
+    fn look_up(
+        &self,
+        taps: &[Tap],
+        mr: usize,
+        rows: &mut [MaybeUninit<*const f32>; TABLE],
+        targets: &mut [MaybeUninit<usize>; TABLE],
+    ) {
+        let (plan, phase, stride) = (self.plan, self.phase, self.source_stride as isize);
+        let [height, width] = plan.source.map(|n| n as isize);
+        let mut offsets = [0; TABLE / MOST_PIXELS];
+        let [mut above, mut below, mut left, mut right] = [0; 4];
+        for (offset, &Tap { at: [y, x], .. }) in offsets.iter_mut().zip(taps) {
+            *offset = (y * width + x) * stride;
+            (above, below) = (above.min(y), below.max(y));
+            (left, right) = (left.min(x), right.max(x));
+        }
+        let step = phase.source_step[1];
+        let mut at = Cursor::new(phase, self.pixels.start);
+        let (mut tile, mut m, mut rest) = (0, 0, self.pixels.len());
+        while rest > 0 {
+            // Some pixels of one row. Where all taps are inside, which is nearly everywhere, an address is an addition.
+            let columns = at.column..(at.column + rest).min(phase.count[1]);
+            let row = (at.row * phase.source_step[0]) as isize;
+            let inside = if row + above >= 0 && row + below < height {
+                met(met(columns.clone(), step, left, plan.source[1]), step, right, plan.source[1])
+            } else {
+                0..0
+            };
+            let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
+            let mut here = image.wrapping_offset((row * width + (at.column * step) as isize) * stride);
+            let mut target = self.target_pixel(&at);
+            for column in columns.clone() {
+                targets[tile * MOST_PIXELS + m].write(target);
+                let entries = rows[tile * taps.len() * MOST_PIXELS + m..].iter_mut().step_by(MOST_PIXELS);
+                if inside.contains(&column) {
+                    for (entry, &offset) in entries.zip(&offsets[..taps.len()]) {
+                        entry.write(here.wrapping_offset(offset));
+                    }
+                } else {
+                    for ((entry, tap), &offset) in entries.zip(taps).zip(&offsets) {
+                        let (y, x) = (row + tap.at[0], (column * step) as isize + tap.at[1]);
+                        let inside = (0..height).contains(&y) && (0..width).contains(&x);
+                        entry.write(if inside { here.wrapping_offset(offset) } else { plan.zeros.as_ptr() });
+                    }
+                }
+                here = here.wrapping_add(step * self.source_stride);
+                target += phase.step[1];
+                m += 1;
+                if m == mr {
+                    (tile, m) = (tile + 1, 0);
+                }
+            }
+            rest -= columns.len();
+            at.next_row(phase);
         }
     }
 
@@ -471,10 +496,10 @@ impl Block<'_> {
     }
 
     #[inline(always)]
-    unsafe fn product<S: Simd>(&self, s: S, p: usize, mr: usize, tile: Tile) {
+    unsafe fn product<S: Simd>(&self, s: S, p: usize, mr: usize, tile: &Tile) {
         let panel = tile::panel(S::WIDE, self.plan.width);
         let vectors = panel.min(self.plan.padded_width() - p * panel) / LANES;
         // SAFETY: as the caller vouches.
-        unsafe { tile::run(s, mr, vectors, &tile) }
+        unsafe { tile::run(s, mr, vectors, tile) }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Phase {
     pub taps: Vec<Tap>,
 }
 
-/// A position on a phase's grid, moved from pixel to pixel without divisions.
+/// A position on a phase's grid.
 pub(super) struct Cursor {
     pub image: usize,
     pub row: usize,
@@ -30,14 +30,12 @@ impl Cursor {
         let [rows, columns] = phase.count;
         Cursor { image: pixel / (rows * columns), row: pixel / columns % rows, column: pixel % columns }
     }
+    /// To the first pixel of the next row.
     #[inline(always)]
-    pub fn advance(&mut self, phase: &Phase) {
-        self.column += 1;
-        if self.column == phase.count[1] {
-            (self.column, self.row) = (0, self.row + 1);
-            if self.row == phase.count[0] {
-                (self.row, self.image) = (0, self.image + 1);
-            }
+    pub fn next_row(&mut self, phase: &Phase) {
+        (self.column, self.row) = (0, self.row + 1);
+        if self.row == phase.count[0] {
+            (self.row, self.image) = (0, self.image + 1);
         }
     }
 }
