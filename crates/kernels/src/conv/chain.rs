@@ -43,10 +43,11 @@ impl Chain {
             let window = &shape.window;
             window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == [0; 4] && shape.groups == 1
         };
+        let depthwise = |shape: &ConvShape| Depthwise::fits(shape) && shape.group_channels() == 1;
         let follow = shapes.windows(2).all(|w| w[0].filters == w[1].channels && w[0].output() == w[1].input);
         let kinds = match shapes {
-            [depthwise, project] => Depthwise::fits(depthwise) && pointwise(project),
-            [expand, depthwise, project] => pointwise(expand) && Depthwise::fits(depthwise) && pointwise(project),
+            [filter, project] => depthwise(filter) && pointwise(project),
+            [expand, filter, project] => pointwise(expand) && depthwise(filter) && pointwise(project),
             _ => false,
         };
         kinds && follow

@@ -45,7 +45,7 @@ impl DataGradient {
         let algorithm = if let Some(widened) = widened {
             Algorithm::Widened(widened, Box::new(DataGradient::new(&widened.shape(), isa, exact)))
         } else if Depthwise::fits(shape) {
-            Algorithm::Depthwise(Depthwise::new(shape.output(), shape.input, shape.channels, phases(shape)))
+            Algorithm::Depthwise(Depthwise::new(shape, true, phases(shape)))
         } else if let Some(plan) = planar {
             Algorithm::Planar(plan)
         } else if let Some(plan) = rows {
@@ -79,7 +79,7 @@ impl DataGradient {
         match &self.algorithm {
             Algorithm::Indirect(_) => "indirect",
             Algorithm::Planar(_) => "planar",
-            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Rows(_) => "rows",
             Algorithm::Winograd(_) => "winograd",
             Algorithm::Widened(..) => "widened",

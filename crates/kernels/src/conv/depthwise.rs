@@ -1,4 +1,6 @@
-//! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast.
+//! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast. Groups of two
+//! or four channels and as many filters go the same way: a vector's channels change places within their groups, so that
+//! each filter meets each channel of its group in turn.
 //!
 //! Every output value needs only as many multiply-adds as the kernel has elements, so this is bound by loads. Four
 //! neighbouring pixels by two vectors stay in registers, and each tap's weights are loaded once for the four. Where
@@ -26,39 +28,57 @@ pub(super) struct Depthwise {
     source: [usize; 2],
     target: [usize; 2],
     channels: usize,
+    /// Channels of a group: 1, 2 or 4.
+    each: usize,
+    /// Whether the targets are the convolution's inputs.
+    turned: bool,
     pub phases: Vec<Phase>,
     taps: usize,
     zeros: Vec<f32>,
 }
 
 impl Depthwise {
-    /// Whether each channel has one filter of its own.
+    /// Whether groups have as many filters as channels, few enough for one four of a vector's lanes.
     pub fn fits(shape: &ConvShape) -> bool {
-        shape.groups > 1 && shape.groups == shape.channels && shape.groups == shape.filters
+        shape.groups > 1 && shape.channels == shape.filters && matches!(shape.group_channels(), 1 | 2 | 4)
     }
 
-    pub fn new(source: [usize; 2], target: [usize; 2], channels: usize, phases: Vec<Phase>) -> Depthwise {
+    /// The forward convolution, or, `turned`, its data gradient.
+    pub fn new(shape: &ConvShape, turned: bool, phases: Vec<Phase>) -> Depthwise {
+        let (channels, each) = (shape.channels, shape.group_channels());
+        let (mut source, mut target) = (shape.input, shape.output());
+        if turned {
+            (source, target) = (target, source);
+        }
         let taps = phases.iter().map(|p| p.taps.len()).sum();
-        Depthwise { source, target, channels, phases, taps, zeros: vec![0.0; channels] }
+        Depthwise { source, target, channels, each, turned, phases, taps, zeros: vec![0.0; channels] }
+    }
+
+    pub fn name(&self) -> &'static str {
+        if self.each == 1 { "depthwise" } else { "grouped" }
     }
 
     fn padded_channels(&self) -> usize {
         self.channels.next_multiple_of(LANES)
     }
 
-    /// Packed weights: `[phase][tap][channels, rounded up to a vector]`.
+    /// Packed weights: `[phase][tap][source channel of a group][target channels, rounded up to a vector]`.
     pub fn packed_len(&self) -> usize {
-        self.taps * self.padded_channels()
+        self.taps * self.each * self.padded_channels()
     }
 
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
-        let kernel = weights.len() / self.channels;
+        let (each, kernel) = (self.each, weights.len() / self.channels / self.each);
         let taps = self.phases.iter().flat_map(|p| &p.taps);
-        for (tap, row) in taps.zip(packed.chunks_mut(self.padded_channels())) {
+        let rows = taps.flat_map(|tap| (0..each).map(move |source| (tap.kernel, source)));
+        for ((tap, source), row) in rows.zip(packed.chunks_mut(self.padded_channels())) {
             row.fill(0.0);
-            let picked = weights[tap.kernel..].iter().step_by(kernel);
-            row.iter_mut().zip(picked).for_each(|(row, &w)| *row = w);
+            for (target, row) in row[..self.channels].iter_mut().enumerate() {
+                let (inside, group) = (target % each, target - target % each);
+                let [filter, channel] = if self.turned { [group + source, inside] } else { [target, source] };
+                *row = weights[(filter * each + channel) * kernel + tap];
+            }
         }
     }
 
@@ -93,7 +113,7 @@ impl Depthwise {
                     },
                 );
             });
-            weights = &weights[phase.taps.len() * self.padded_channels()..];
+            weights = &weights[phase.taps.len() * self.each * self.padded_channels()..];
         }
     }
 }
@@ -158,12 +178,10 @@ impl Kernel for Band<'_> {
             residual_step: self.epilogue.residual.map_or(0, |r| self.phase.step[1] * r.stride),
             activation: self.epilogue.activation,
         };
-        for row in self.rows.clone() {
-            match self.phase.source_step[1] {
-                1 if self.phase.three_columns() => self.row::<S, 1>(s, row, &mut strip),
-                2 if self.phase.three_columns() => self.row::<S, 2>(s, row, &mut strip),
-                _ => self.row::<S, 0>(s, row, &mut strip),
-            }
+        match self.plan.each {
+            2 => self.rows::<S, 2>(s, &mut strip),
+            4 => self.rows::<S, 4>(s, &mut strip),
+            _ => self.rows::<S, 1>(s, &mut strip),
         }
         if self.stream {
             s.fence();
@@ -181,9 +199,21 @@ impl Phase {
 }
 
 impl Band<'_> {
+    /// With `G` channels a group.
+    #[inline(always)]
+    fn rows<S: Simd, const G: usize>(&self, s: S, strip: &mut Strip) {
+        for row in self.rows.clone() {
+            match self.phase.source_step[1] {
+                1 if self.phase.three_columns() => self.row::<S, 1, G>(s, row, strip),
+                2 if self.phase.three_columns() => self.row::<S, 2, G>(s, row, strip),
+                _ => self.row::<S, 0, G>(s, row, strip),
+            }
+        }
+    }
+
     /// `STEP` is the source step if kernel rows have three columns, else 0.
     #[inline(always)]
-    fn row<S: Simd, const STEP: usize>(&self, s: S, row: usize, strip: &mut Strip) {
+    fn row<S: Simd, const STEP: usize, const G: usize>(&self, s: S, row: usize, strip: &mut Strip) {
         let columns = self.phase.count[1];
         // Those whose taps are all inside the picture's columns are four at a time.
         let inside = if STEP > 0 { self.inside() } else { 0..columns };
@@ -191,17 +221,17 @@ impl Band<'_> {
         // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
         unsafe {
             for column in 0..whole.start {
-                self.strip::<S, 1>(s, row, column, strip);
+                self.strip::<S, 1, G>(s, row, column, strip);
             }
             if STEP > 0 && !whole.is_empty() {
-                self.strips_inside::<S, STEP>(s, row, whole.clone(), strip);
+                self.strips_inside::<S, STEP, G>(s, row, whole.clone(), strip);
             } else {
                 for column in whole.clone().step_by(PIXELS) {
-                    self.strip::<S, PIXELS>(s, row, column, strip);
+                    self.strip::<S, PIXELS, G>(s, row, column, strip);
                 }
             }
             for column in whole.end..columns {
-                self.strip::<S, 1>(s, row, column, strip);
+                self.strip::<S, 1, G>(s, row, column, strip);
             }
         }
     }
@@ -234,7 +264,7 @@ impl Band<'_> {
     /// # Safety
     /// The columns are as said; source and target are valid for what the row sees.
     #[inline(always)]
-    unsafe fn strips_inside<S: Simd, const STEP: usize>(
+    unsafe fn strips_inside<S: Simd, const STEP: usize, const G: usize>(
         &self,
         s: S,
         row: usize,
@@ -258,7 +288,7 @@ impl Band<'_> {
         }
         for _ in columns.step_by(PIXELS) {
             // SAFETY: the addresses are of pixels of `channels` values each.
-            unsafe { strip.channels::<S, PIXELS, STEP>(s, plan.channels) };
+            unsafe { strip.channels::<S, PIXELS, STEP, G>(s, plan.channels) };
             for r in 0..kernel_rows {
                 strip.rows[r] = strip.rows[r].wrapping_add(PIXELS * STEP * strip.steps[r]);
             }
@@ -268,7 +298,13 @@ impl Band<'_> {
     }
 
     #[inline(always)]
-    unsafe fn strip<S: Simd, const P: usize>(&self, s: S, row: usize, column: usize, strip: &mut Strip) {
+    unsafe fn strip<S: Simd, const P: usize, const G: usize>(
+        &self,
+        s: S,
+        row: usize,
+        column: usize,
+        strip: &mut Strip,
+    ) {
         let (plan, phase) = (self.plan, self.phase);
         self.place(row, column, strip);
         let passes = phase.taps.len().div_ceil(TAPS).max(1);
@@ -280,10 +316,10 @@ impl Band<'_> {
                 }
             }
             strip.taps = taps.len();
-            strip.weights = self.weights.as_ptr().wrapping_add(pass * TAPS * strip.weights_stride);
+            strip.weights = self.weights.as_ptr().wrapping_add(pass * TAPS * G * strip.weights_stride);
             (strip.first, strip.last) = (pass == 0, pass + 1 == passes);
             // SAFETY: the tables hold addresses of `channels` values each.
-            unsafe { strip.channels::<S, P, 0>(s, plan.channels) };
+            unsafe { strip.channels::<S, P, 0, G>(s, plan.channels) };
         }
     }
 
@@ -302,30 +338,44 @@ impl Band<'_> {
     }
 }
 
+/// Lane `i` of each `G` neighbouring lanes, in all of them.
+#[inline(always)]
+pub(super) fn of_group<S: Simd, const G: usize>(s: S, x: S::V, i: usize) -> S::V {
+    match (G, i) {
+        (2, 0) => s.pick::<0b10_10_00_00>(x),
+        (2, _) => s.pick::<0b11_11_01_01>(x),
+        (4, 0) => s.pick::<0b00_00_00_00>(x),
+        (4, 1) => s.pick::<0b01_01_01_01>(x),
+        (4, 2) => s.pick::<0b10_10_10_10>(x),
+        (4, _) => s.pick::<0b11_11_11_11>(x),
+        _ => x,
+    }
+}
+
 impl Strip {
     #[inline(always)]
-    unsafe fn channels<S: Simd, const P: usize, const STEP: usize>(&self, s: S, channels: usize) {
+    unsafe fn channels<S: Simd, const P: usize, const STEP: usize, const G: usize>(&self, s: S, channels: usize) {
         let mut c = 0;
         // SAFETY: handed on from the caller; the last vector reads and writes only the channels that exist.
         unsafe {
-            if S::WIDE {
+            if S::WIDE && G == 1 {
                 while c + 2 * LANES <= channels {
-                    self.vectors::<S, P, 2, STEP>(s, c, LANES);
+                    self.vectors::<S, P, 2, STEP, G>(s, c, LANES);
                     c += 2 * LANES;
                 }
             }
             while c + LANES <= channels {
-                self.vectors::<S, P, 1, STEP>(s, c, LANES);
+                self.vectors::<S, P, 1, STEP, G>(s, c, LANES);
                 c += LANES;
             }
             if c < channels {
-                self.vectors::<S, P, 1, STEP>(s, c, channels - c);
+                self.vectors::<S, P, 1, STEP, G>(s, c, channels - c);
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn vectors<S: Simd, const P: usize, const NV: usize, const STEP: usize>(
+    unsafe fn vectors<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize>(
         &self,
         s: S,
         c: usize,
@@ -345,16 +395,21 @@ impl Strip {
                 for r in 0..self.taps / 3 {
                     for v in 0..NV {
                         let at = c + v * LANES;
-                        let mut w = [s.zero(); 3];
+                        let mut w = [[s.zero(); G]; 3];
                         for k in 0..3 {
-                            w[k] = s.load(self.weights.add((3 * r + k) * self.weights_stride + at));
+                            for i in 0..G {
+                                w[k][i] = s.load(self.weights.add(((3 * r + k) * G + i) * self.weights_stride + at));
+                            }
                         }
                         for j in 0..(P - 1) * STEP + 3 {
                             let x = load_part(s, self.rows[r].add(j * self.steps[r] + at), lanes);
-                            for k in 0..3 {
-                                if j >= k && (j - k).is_multiple_of(STEP) && (j - k) / STEP < P {
-                                    let p = (j - k) / STEP;
-                                    acc[p][v] = s.fma(x, w[k], acc[p][v]);
+                            for i in 0..G {
+                                let x = of_group::<S, G>(s, x, i);
+                                for k in 0..3 {
+                                    if j >= k && (j - k).is_multiple_of(STEP) && (j - k) / STEP < P {
+                                        let p = (j - k) / STEP;
+                                        acc[p][v] = s.fma(x, w[k][i], acc[p][v]);
+                                    }
                                 }
                             }
                         }
@@ -363,10 +418,15 @@ impl Strip {
             } else {
                 for t in 0..self.taps {
                     for v in 0..NV {
-                        let w = s.load(self.weights.add(t * self.weights_stride + c + v * LANES));
+                        let mut w = [s.zero(); G];
+                        for i in 0..G {
+                            w[i] = s.load(self.weights.add((t * G + i) * self.weights_stride + c + v * LANES));
+                        }
                         for p in 0..P {
                             let x = load_part(s, self.rows[t * PIXELS + p].add(c + v * LANES), lanes);
-                            acc[p][v] = s.fma(x, w, acc[p][v]);
+                            for i in 0..G {
+                                acc[p][v] = s.fma(of_group::<S, G>(s, x, i), w[i], acc[p][v]);
+                            }
                         }
                     }
                 }

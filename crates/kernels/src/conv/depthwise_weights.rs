@@ -4,6 +4,7 @@
 //! of channels are summed side by side, chains that hide the latency of a multiply-add, and so are the three taps of a kernel
 //! row, which share a load of `dy`.
 
+use super::depthwise::of_group;
 use super::forward;
 use super::phase::Phase;
 use super::weight_tile::met;
@@ -21,6 +22,8 @@ const NINE: usize = 9;
 
 pub(super) struct DepthwiseWeights {
     shape: ConvShape,
+    /// Channels of a group: 1, 2 or 4.
+    each: usize,
     output: [usize; 2],
     phase: Phase,
     segments: Segments,
@@ -29,14 +32,24 @@ pub(super) struct DepthwiseWeights {
 impl DepthwiseWeights {
     pub fn new(shape: &ConvShape) -> DepthwiseWeights {
         let phase = forward::phases(shape).swap_remove(0);
-        DepthwiseWeights { shape: *shape, output: shape.output(), phase, segments: Segments::new(shape.output()) }
+        let (each, segments) = (shape.group_channels(), Segments::new(shape.output()));
+        DepthwiseWeights { shape: *shape, each, output: shape.output(), phase, segments }
     }
 
-    /// A part holds `[tap, then the bias][BLOCK]` sums.
+    pub fn name(&self) -> &'static str {
+        if self.each == 1 { "depthwise" } else { "grouped" }
+    }
+
+    /// Weights of a filter.
+    fn elements(&self) -> usize {
+        self.phase.taps.len() * self.each
+    }
+
+    /// A part holds `[tap][channel of a group][BLOCK]` sums, then the bias's `[BLOCK]`.
     pub fn reduction(&self, n: usize, threads: usize) -> Reduction {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let parts = self.shape.channels.div_ceil(BLOCK);
-        Reduction::new(self.segments, n, parts, (self.phase.taps.len() + 1) * BLOCK, 0, wanted)
+        Reduction::new(self.segments, n, parts, (self.elements() + 1) * BLOCK, 0, wanted)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -53,7 +66,7 @@ impl DepthwiseWeights {
         let channels = self.shape.channels;
         check_pixels("x", x.data.len(), x.stride, n * self.shape.input[0] * self.shape.input[1], channels);
         check_pixels("dy", dy.data.len(), dy.stride, n * self.output[0] * self.output[1], channels);
-        let taps = self.phase.taps.len();
+        let (elements, taps, each) = (self.elements(), self.phase.taps.len(), self.each);
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
         let lanes = |part: usize| BLOCK.min(channels - part * BLOCK);
         let sum = |part: usize, segment: &Segment, _: &mut [f32], out: &mut [f32]| {
@@ -64,14 +77,16 @@ impl DepthwiseWeights {
         };
         let finish = |part: usize, sums: &[f32]| {
             // SAFETY: each part has channels of its own.
-            let dw = unsafe { dw.part(part * BLOCK * taps, lanes(part) * taps) };
-            for (channel, dw) in dw.chunks_mut(taps).enumerate() {
-                dw.iter_mut().enumerate().for_each(|(tap, dw)| *dw = sums[tap * BLOCK + channel]);
+            let dw = unsafe { dw.part(part * BLOCK * elements, lanes(part) * elements) };
+            for (filter, dw) in dw.chunks_mut(elements).enumerate() {
+                for (i, dw) in dw.iter_mut().enumerate() {
+                    *dw = sums[(i % taps * each + i / taps) * BLOCK + filter];
+                }
             }
             if let Some(db) = &db {
                 // SAFETY: as above.
                 let db = unsafe { db.part(part * BLOCK, lanes(part)) };
-                db.copy_from_slice(&sums[taps * BLOCK..][..lanes(part)]);
+                db.copy_from_slice(&sums[elements * BLOCK..][..lanes(part)]);
             }
         };
         self.reduction(n, cpu.pool().threads()).run(cpu, workspace, &sum, &finish);
@@ -93,17 +108,26 @@ impl Kernel for SegmentSum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        let each = self.plan.each;
         let taps = self.plan.phase.taps.len();
-        let together = if self.plan.phase.three_columns() { 3 } else { 1 };
-        // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has `taps + 1` blocks.
+        let together = if self.plan.phase.three_columns() && (S::WIDE || each < 4) { 3 } else { 1 };
+        // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has a block for each element and
+        // one more.
         unsafe {
-            if S::WIDE && together == 3 && taps == NINE {
+            if S::WIDE && together == 3 && taps == NINE && each == 1 {
                 return self.nine(s);
             }
             for tap in (0..taps).step_by(together) {
-                if together == 3 { self.channels::<S, 3>(s, tap) } else { self.channels::<S, 1>(s, tap) }
+                match (together, each) {
+                    (3, 1) => self.channels::<S, 3, 1>(s, tap),
+                    (3, 2) => self.channels::<S, 3, 2>(s, tap),
+                    (3, _) => self.channels::<S, 3, 4>(s, tap),
+                    (_, 1) => self.channels::<S, 1, 1>(s, tap),
+                    (_, 2) => self.channels::<S, 1, 2>(s, tap),
+                    _ => self.channels::<S, 1, 4>(s, tap),
+                }
             }
-            self.channels::<S, 1>(s, taps);
+            self.channels::<S, 1, 1>(s, taps);
         }
     }
 }
@@ -193,24 +217,30 @@ impl SegmentSum<'_> {
         }
     }
 
-    /// The sums of `TAPS` taps of a kernel row from `tap` on; behind the last tap comes the bias.
+    /// The sums of `TAPS` taps of a kernel row from `tap` on with `G` channels each; behind the last tap comes the bias.
     #[inline(always)]
-    unsafe fn channels<S: Simd, const TAPS: usize>(&mut self, s: S, tap: usize) {
+    unsafe fn channels<S: Simd, const TAPS: usize, const G: usize>(&mut self, s: S, tap: usize) {
         let mut c = 0;
         // SAFETY: handed on from the caller.
         unsafe {
-            if S::WIDE && self.lanes == BLOCK {
-                return self.taps::<S, TAPS, 4>(s, tap, 0, LANES);
+            if S::WIDE && self.lanes == BLOCK && G == 1 {
+                return self.taps::<S, TAPS, 4, G>(s, tap, 0, LANES);
             }
             while c < self.lanes {
-                self.taps::<S, TAPS, 1>(s, tap, c, LANES.min(self.lanes - c));
+                self.taps::<S, TAPS, 1, G>(s, tap, c, LANES.min(self.lanes - c));
                 c += LANES;
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn taps<S: Simd, const TAPS: usize, const NV: usize>(&mut self, s: S, tap: usize, c: usize, lanes: usize) {
+    unsafe fn taps<S: Simd, const TAPS: usize, const NV: usize, const G: usize>(
+        &mut self,
+        s: S,
+        tap: usize,
+        c: usize,
+        lanes: usize,
+    ) {
         let plan = self.plan;
         let Segment { images, rows } = self.segment;
         let [stride_y, stride_x] = plan.shape.window.stride;
@@ -228,7 +258,7 @@ impl SegmentSum<'_> {
         }
         let start = columns.iter().map(|columns| columns.start).max().unwrap_or(0).min(plan.output[1]);
         let end = columns.iter().map(|columns| columns.end).min().unwrap_or(0).max(start);
-        let mut acc = [[s.zero(); NV]; TAPS];
+        let mut acc = [[[s.zero(); NV]; G]; TAPS];
         for image in images.clone() {
             for row in rows_met.clone() {
                 let dy_pixel = (image * plan.output[0] + row) * plan.output[1];
@@ -253,14 +283,16 @@ impl SegmentSum<'_> {
                             }
                             for v in 0..NV {
                                 // SAFETY: as above: the tap meets the picture here.
-                                acc[k][v] = unsafe {
+                                unsafe {
                                     if bias {
-                                        s.add(acc[k][v], d[v])
-                                    } else {
-                                        let x = x.wrapping_add(k * self.x.stride + v * LANES);
-                                        s.fma(load_part(s, x, lanes), d[v], acc[k][v])
+                                        acc[k][0][v] = s.add(acc[k][0][v], d[v]);
+                                        continue;
                                     }
-                                };
+                                    let x = load_part(s, x.wrapping_add(k * self.x.stride + v * LANES), lanes);
+                                    for i in 0..G {
+                                        acc[k][i][v] = s.fma(of_group::<S, G>(s, x, i), d[v], acc[k][i][v]);
+                                    }
+                                }
                             }
                         }
                     }
@@ -268,10 +300,13 @@ impl SegmentSum<'_> {
             }
         }
         for k in 0..TAPS {
-            for v in 0..NV {
-                let out = &mut self.out[(tap + k) * BLOCK + c + v * LANES..][..LANES];
-                // SAFETY: sixteen values.
-                unsafe { s.store(out.as_mut_ptr(), acc[k][v]) };
+            for i in 0..G {
+                for v in 0..NV {
+                    let element = (tap + k) * plan.each + i;
+                    let out = &mut self.out[element * BLOCK + c + v * LANES..][..LANES];
+                    // SAFETY: sixteen values.
+                    unsafe { s.store(out.as_mut_ptr(), acc[k][i][v]) };
+                }
             }
         }
     }

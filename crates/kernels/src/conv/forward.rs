@@ -52,7 +52,7 @@ impl Forward {
     /// form does not fit.
     pub(super) fn plain(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
         let algorithm = if Depthwise::fits(shape) {
-            Algorithm::Depthwise(Depthwise::new(shape.input, shape.output(), shape.channels, phases(shape)))
+            Algorithm::Depthwise(Depthwise::new(shape, false, phases(shape)))
         } else {
             let weights = weight_steps(shape);
             if !exact && winograd::fits(shape) {
@@ -93,7 +93,7 @@ impl Forward {
             Algorithm::Indirect(plan) if plan.padded.is_some() => "padded",
             Algorithm::Indirect(_) => "indirect",
             Algorithm::Planar(_) => "planar",
-            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Winograd(_) => "winograd",
             Algorithm::Widened { .. } => "widened",
         }

@@ -201,6 +201,10 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("MobileNet depthwise", shape([28, 28], 96, 96, 3, 1, 1, 96), 2),
         ("MobileNet depthwise, stride 2", shape([28, 28], 72, 72, 3, 2, 1, 72), 2),
         ("ResNeXt", shape([14, 14], 64, 64, 3, 1, 1, 16), 2),
+        ("ResNeXt, stride 2", shape([15, 14], 72, 72, 3, 2, 1, 18), 2),
+        ("groups of two", shape([9, 14], 70, 70, 3, 1, 1, 35), 2),
+        ("groups of eight", shape([9, 14], 32, 32, 3, 1, 1, 4), 2),
+        ("a large kernel on groups of four", shape([12, 12], 20, 20, 9, 1, 4, 5), 1),
         ("a linear layer", shape([1, 1], 300, 40, 1, 1, 0, 1), 33),
         ("a picture wider than a segment", shape([3, 1100], 2, 3, 3, 1, 1, 1), 1),
         ("a kernel larger than the gather buffer", shape([33, 33], 2, 3, 31, 1, 15, 1), 1),
@@ -285,8 +289,10 @@ fn two_half_batches_join_to_the_whole() {
 
 #[test]
 fn bias_residual_and_activation_follow_the_sum() {
-    // Indirect, depthwise, planar, joined groups.
-    for (channels, groups, filters, gap) in [(20, 1, 20, 2), (20, 20, 20, 2), (3, 1, 6, 0), (20, 5, 20, 2)] {
+    // Indirect, depthwise, planar, groups of four, joined groups.
+    for (channels, groups, filters, gap) in
+        [(20, 1, 20, 2), (20, 20, 20, 2), (3, 1, 6, 0), (20, 5, 20, 2), (24, 3, 24, 2)]
+    {
         let shape = shape([5, 6], channels, filters, 3, 1, 1, groups);
         let problem = Problem::new(shape, 2, [0, 0]);
         for cpu in cpus(2) {
@@ -375,15 +381,16 @@ fn reference_gradients_equal_central_differences() {
 
 prop_compose! {
     fn any_problem()(
-        groups in 1usize..4, depthwise in any::<bool>(), channels in 1usize..24, filters in 1usize..24,
+        groups in 1usize..4, each in 0usize..6, channels in 1usize..24, filters in 1usize..24,
         input in [1usize..14, 1usize..14], kernel in [1usize..5, 1usize..5], stride in [1usize..5, 1usize..5],
         dilation in [1usize..4, 1usize..4], padding in [-2isize..4, -2isize..4, -2isize..4, -2isize..4],
         n in 1usize..4, gaps in [0usize..4, 0usize..4],
     ) -> (ConvShape, usize, [usize; 2]) {
         let window = Window { kernel, stride, dilation, padding };
-        let many = channels * 3;
+        // Of half of the problems the groups have one, two or four channels and as many filters.
+        let (many, each) = (channels * 3, 1 << each);
         let [channels, filters, groups] =
-            if depthwise { [many, many, many] } else { [channels * groups, filters * groups, groups] };
+            if each <= 4 { [many * each, many * each, many] } else { [channels * groups, filters * groups, groups] };
         (ConvShape { input, channels, filters, groups, window }, n, gaps)
     }
 }

@@ -75,7 +75,7 @@ impl WeightGradient {
             Algorithm::Tiles(plan) if plan.padded.is_some() => "padded",
             Algorithm::Tiles(_) => "tiles",
             Algorithm::Planar(_) => "planar",
-            Algorithm::Depthwise(_) => "depthwise",
+            Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Winograd(_) => "winograd",
         }
     }

@@ -127,6 +127,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// The matrix with rows and columns exchanged: lane `j` of row `i` is lane `i` of row `j`.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+    /// In each four lanes others of the four: `LANE` holds their numbers as pairs of bits, the first lowest.
+    fn pick<const LANE: i32>(self, v: Self::V) -> Self::V;
 
     /// All lanes zero.
     #[inline(always)]
@@ -251,6 +253,7 @@ mod tests {
                 s.select_gt(a, b, b, a),
                 s.select_gt_or_nan(a, b, b, a),
                 s.select_gt_or_nan(b, a, b, a),
+                s.pick::<0b00_11_10_01>(a),
             ];
             let mut bits: Vec<u32> = vectors.iter().flat_map(|&v| s.to_array(v)).map(f32::to_bits).collect();
             bits.push(s.sum(a).to_bits());

@@ -152,6 +152,14 @@ impl Simd for Portable {
         core::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
     }
     #[inline(always)]
+    fn pick<const LANE: i32>(self, v: Self::V) -> Self::V {
+        let mut out = v;
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = v[i / 4 * 4 + (LANE as usize >> (i % 4 * 2) & 3)];
+        }
+        out
+    }
+    #[inline(always)]
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
         let mut out = [[0.0; LANES]; LANES];
         for (i, row) in rows.iter().enumerate() {

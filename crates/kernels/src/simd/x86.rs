@@ -175,6 +175,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x) }
     }
     #[inline(always)]
+    fn pick<const LANE: i32>(self, v: __m512) -> __m512 {
+        unsafe { _mm512_permute_ps::<LANE>(v) }
+    }
+    #[inline(always)]
     fn transpose(self, mut r: [__m512; LANES]) -> [__m512; LANES] {
         unsafe {
             // Pairs of rows, then fours: after this, 128-bit lane `l` of r[4 g + c] is column 4 l + c of rows 4 g to 4 g + 3.
@@ -412,6 +416,10 @@ impl Simd for Avx2 {
     fn select_gt(self, a: Pair, b: Pair, x: Pair, y: Pair) -> Pair {
         let half = |i: usize| unsafe { _mm256_blendv_ps(y[i], x[i], _mm256_cmp_ps::<_CMP_GT_OQ>(a[i], b[i])) };
         [half(0), half(1)]
+    }
+    #[inline(always)]
+    fn pick<const LANE: i32>(self, v: Pair) -> Pair {
+        unsafe { [_mm256_permute_ps::<LANE>(v[0]), _mm256_permute_ps::<LANE>(v[1])] }
     }
     #[inline(always)]
     fn transpose(self, r: [Pair; LANES]) -> [Pair; LANES] {
