@@ -1,7 +1,7 @@
 //! Kernels on fixed problems, ready to run again and again.
 
 use ocelli_kernels::Cpu;
-use ocelli_kernels::conv::{Activation, DataGradient, Epilogue, Forward, Pixels, PixelsMut, WeightGradient};
+use ocelli_kernels::conv::{Activation, DataGradient, Epilogue, Forward, Pass, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::elementwise::{Extent, View, ViewMut};
 use ocelli_kernels::geometry::{ConvShape, PoolShape, Window};
 use ocelli_kernels::linear::{self, LinearShape};
@@ -23,23 +23,27 @@ fn case(name: String, prepare: impl Fn(&Cpu) -> Work + 'static) -> Case {
     Case { name, prepare: Box::new(prepare) }
 }
 
-/// Which of a layer's three products.
-#[derive(Clone, Copy)]
-enum Pass {
-    Forward,
-    Data,
-    Weights,
-}
+/// A layer's three products.
+pub const PASSES: [(Pass, &str); 3] =
+    [(Pass::Forward, "forward"), (Pass::DataGradient, "data gradient"), (Pass::WeightGradient, "weight gradient")];
 
-const PASSES: [(Pass, &str); 3] =
-    [(Pass::Forward, "forward"), (Pass::Data, "data gradient"), (Pass::Weights, "weight gradient")];
+/// Which form of a convolution is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The one that is chosen.
+    Chosen,
+    /// As the definition sums.
+    Direct,
+    /// Winograd's, which must be possible.
+    Winograd,
+}
 
 /// What the benches run.
 pub fn all() -> Vec<Case> {
     let mut all = Vec::new();
     // With Winograd, and as the definition sums.
-    let both: &[bool] = &[false, true];
-    for (exact, n, shape) in [
+    let both: &[Form] = &[Form::Chosen, Form::Direct];
+    for (forms, n, shape) in [
         (&both[..1], 8, conv(112, 3, 64, 7, 2, 3, 1)),
         (both, 4, conv(56, 64, 64, 3, 1, 1, 1)),
         (&both[..1], 4, conv(56, 64, 128, 3, 2, 1, 1)),
@@ -49,9 +53,10 @@ pub fn all() -> Vec<Case> {
         (&both[..1], 4, conv(56, 96, 96, 3, 1, 1, 96)),
     ] {
         for (pass, what) in PASSES {
-            for &exact in exact {
-                let name = format!("conv {what}{}, {}", if exact { " exact" } else { "" }, problem(n, &shape));
-                all.push(case(name, move |cpu| convolution(cpu, pass, n, shape, exact)));
+            for &form in forms {
+                let name =
+                    format!("conv {what}{}, {}", if form == Form::Direct { " exact" } else { "" }, problem(n, &shape));
+                all.push(case(name, move |cpu| convolution(cpu, pass, n, shape, form)));
             }
         }
     }
@@ -77,14 +82,17 @@ pub fn all() -> Vec<Case> {
 pub fn counted() -> Vec<Case> {
     let wide = conv(14, 64, 64, 3, 1, 1, 1);
     vec![
-        case("conv_forward_direct".into(), move |cpu| convolution(cpu, Pass::Forward, 2, wide, true)),
-        case("conv_weights_winograd".into(), move |cpu| convolution(cpu, Pass::Weights, 2, wide, false)),
+        case("conv_forward_direct".into(), move |cpu| convolution(cpu, Pass::Forward, 2, wide, Form::Direct)),
+        case("conv_weights_winograd".into(), move |cpu| {
+            convolution(cpu, Pass::WeightGradient, 2, wide, Form::Winograd)
+        }),
         case("max_pool".into(), move |_| max_pool(2, pool(28, 64))),
     ]
 }
 
 /// A square input and kernel.
-fn conv(
+/// A square convolution: side of the input, channels, filters, kernel, stride, padding, groups.
+pub fn conv(
     side: usize,
     channels: usize,
     filters: usize,
@@ -120,29 +128,40 @@ fn area([h, w]: [usize; 2]) -> usize {
 }
 
 /// Packing the weights is part of it, as it is of a training step.
-fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, exact: bool) -> Work {
+/// A pass of a convolution of `n` pictures, ready to run.
+pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form) -> Work {
     let (c, k, threads) = (shape.channels, shape.filters, cpu.pool().threads());
+    let (isa, exact, possible) = (cpu.isa(), form == Form::Direct, "a shape that Winograd's form fits");
     let (mut x, mut w) = (numbers(n * c * area(shape.input)), numbers(shape.weights()));
     let mut y = numbers(n * k * area(shape.output()));
     match pass {
         Pass::Forward => {
-            let kernel = Forward::new(&shape, cpu.isa(), exact);
+            let kernel = match form {
+                Form::Winograd => Forward::winograd(&shape, isa).expect(possible),
+                _ => Forward::new(&shape, isa, exact),
+            };
             let mut space = vec![0.0; kernel.plain_workspace_len(n, threads)];
             Box::new(move |cpu| {
                 let (x, y) = (Pixels { data: &x, stride: c }, PixelsMut { data: &mut y, stride: k });
                 kernel.run_plain(cpu, n, x, &w, &Epilogue::default(), y, &mut space);
             })
         }
-        Pass::Data => {
-            let kernel = DataGradient::new(&shape, cpu.isa(), exact);
+        Pass::DataGradient => {
+            let kernel = match form {
+                Form::Winograd => DataGradient::winograd(&shape, isa).expect(possible),
+                _ => DataGradient::new(&shape, isa, exact),
+            };
             let mut space = vec![0.0; kernel.workspace_len(n, threads)];
             Box::new(move |cpu| {
                 let (dy, dx) = (Pixels { data: &y, stride: k }, PixelsMut { data: &mut x, stride: c });
                 kernel.run(cpu, n, dy, &w, dx, &mut space);
             })
         }
-        Pass::Weights => {
-            let kernel = WeightGradient::new(&shape, cpu.isa(), exact);
+        Pass::WeightGradient => {
+            let kernel = match form {
+                Form::Winograd => WeightGradient::winograd(&shape, isa).expect(possible),
+                _ => WeightGradient::new(&shape, isa, exact),
+            };
             let (mut space, mut db) = (vec![0.0; kernel.workspace_len(n, threads)], vec![0.0; k]);
             Box::new(move |cpu| {
                 let (x, dy) = (Pixels { data: &x, stride: c }, Pixels { data: &y, stride: k });
@@ -205,7 +224,7 @@ fn fully_connected(pass: Pass, n: usize, shape: LinearShape) -> Work {
     let (mut w, mut bias) = (numbers(shape.inputs * shape.outputs), numbers(shape.outputs));
     Box::new(move |cpu| match pass {
         Pass::Forward => linear::forward(cpu, &shape, n, &x, &w, Some(&bias), Activation::Relu, &mut y),
-        Pass::Data => linear::data_gradient(cpu, &shape, n, &y, &w, &mut x),
-        Pass::Weights => linear::weight_gradient(cpu, &shape, n, &x, &y, &mut w, Some(&mut bias)),
+        Pass::DataGradient => linear::data_gradient(cpu, &shape, n, &y, &w, &mut x),
+        Pass::WeightGradient => linear::weight_gradient(cpu, &shape, n, &x, &y, &mut w, Some(&mut bias)),
     })
 }

@@ -1,5 +1,6 @@
 //! The gradient with respect to the input.
 
+use super::choice::{Pass, pays};
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
@@ -31,13 +32,7 @@ impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
         let widened = if Depthwise::fits(shape) { None } else { Widened::groups(shape) };
-        let taps = shape.window.kernel[0] * shape.window.kernel[1];
-        let weights = WeightSteps {
-            group: shape.group_filters() * shape.group_channels() * taps,
-            depth: shape.group_channels() * taps,
-            width: taps,
-            channels: shape.group_filters(),
-        };
+        let weights = weight_steps(shape);
         let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
         let rows = Rows::new(shape, isa);
         let planar = Planar::new(shape.output(), shape.input, groups, &phases(shape), weights);
@@ -51,27 +46,35 @@ impl DataGradient {
         } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {
-            if !exact && winograd::fits(shape) {
-                let [top, left, ..] = shape.window.padding;
-                let kernel = shape.window.kernel[0];
-                let plan = Product {
-                    source: shape.output(),
-                    target: shape.input,
-                    groups: shape.groups,
-                    depth: shape.group_filters(),
-                    width: shape.group_channels(),
-                    kernel,
-                    start: [top, left].map(|padding| padding + 1 - kernel as isize),
-                    weights,
-                    turned: true,
-                    isa,
-                    zeros: vec![0.0; shape.filters],
-                };
-                return DataGradient { algorithm: Algorithm::Winograd(plan) };
+            if !exact
+                && let Some(winograd) = DataGradient::winograd(shape, isa)
+                && pays(shape, Pass::DataGradient)
+            {
+                return winograd;
             }
             Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
         };
         DataGradient { algorithm }
+    }
+
+    /// Winograd's form where it is possible, as [`super::Forward::winograd`].
+    pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<DataGradient> {
+        let [top, left, ..] = shape.window.padding;
+        let kernel = shape.window.kernel[0];
+        let plan = Product {
+            source: shape.output(),
+            target: shape.input,
+            groups: shape.groups,
+            depth: shape.group_filters(),
+            width: shape.group_channels(),
+            kernel,
+            start: [top, left].map(|padding| padding + 1 - kernel as isize),
+            weights: weight_steps(shape),
+            turned: true,
+            isa,
+            zeros: vec![0.0; shape.filters],
+        };
+        winograd::fits(shape).then_some(DataGradient { algorithm: Algorithm::Winograd(plan) })
     }
 
     /// The name of the kernel that was chosen.
@@ -145,6 +148,17 @@ impl DataGradient {
                 wider.run(cpu, n, dy, expanded, dx, rest);
             }
         }
+    }
+}
+
+/// Its sums run over filters, and its outputs are channels.
+fn weight_steps(shape: &ConvShape) -> WeightSteps {
+    let taps = shape.window.kernel[0] * shape.window.kernel[1];
+    WeightSteps {
+        group: shape.group_filters() * shape.group_channels() * taps,
+        depth: shape.group_channels() * taps,
+        width: taps,
+        channels: shape.group_filters(),
     }
 }
 

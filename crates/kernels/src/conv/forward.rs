@@ -1,5 +1,6 @@
 //! Forward convolution.
 
+use super::choice::{Pass, pays};
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
@@ -55,22 +56,11 @@ impl Forward {
             Algorithm::Depthwise(Depthwise::new(shape, false, phases(shape)))
         } else {
             let weights = weight_steps(shape);
-            if !exact && winograd::fits(shape) {
-                let [top, left, ..] = shape.window.padding;
-                let plan = Product {
-                    source: shape.input,
-                    target: shape.output(),
-                    groups: shape.groups,
-                    depth: shape.group_channels(),
-                    width: shape.group_filters(),
-                    kernel: shape.window.kernel[0],
-                    start: [-top, -left],
-                    weights,
-                    turned: false,
-                    isa,
-                    zeros: vec![0.0; shape.channels],
-                };
-                return Forward { algorithm: Algorithm::Winograd(plan) };
+            if !exact
+                && let Some(winograd) = Forward::winograd(shape, isa)
+                && pays(shape, Pass::Forward)
+            {
+                return winograd;
             }
             let (mut phases, padded) = (phases(shape), Padded::new(shape));
             let mut source = shape.input;
@@ -85,6 +75,25 @@ impl Forward {
             Algorithm::Indirect(plan)
         };
         Forward { algorithm }
+    }
+
+    /// Winograd's form where it is possible, whether or not it is the faster one: for `benches/fit`.
+    pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<Forward> {
+        let [top, left, ..] = shape.window.padding;
+        let plan = Product {
+            source: shape.input,
+            target: shape.output(),
+            groups: shape.groups,
+            depth: shape.group_channels(),
+            width: shape.group_filters(),
+            kernel: shape.window.kernel[0],
+            start: [-top, -left],
+            weights: weight_steps(shape),
+            turned: false,
+            isa,
+            zeros: vec![0.0; shape.channels],
+        };
+        winograd::fits(shape).then_some(Forward { algorithm: Algorithm::Winograd(plan) })
     }
 
     /// The name of the kernel that was chosen.

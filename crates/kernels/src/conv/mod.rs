@@ -6,6 +6,7 @@
 //! Algorithm", 2019).
 
 mod chain;
+mod choice;
 mod data_gradient;
 mod depthwise;
 mod depthwise_weights;
@@ -26,6 +27,7 @@ mod widened;
 mod winograd;
 
 pub use chain::Chain;
+pub use choice::{PICTURES, Pass, work};
 pub use data_gradient::DataGradient;
 pub use forward::Forward;
 pub use weight_gradient::WeightGradient;

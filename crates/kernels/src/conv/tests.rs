@@ -95,7 +95,9 @@ impl Problem {
         let (x_pixels, dy_pixels) = (Pixels { data: &x, stride: x_stride }, Pixels { data: &dy, stride: y_stride });
         let threads = cpu.pool().threads();
 
-        let forward = Forward::new(shape, cpu.isa(), self.exact);
+        // Winograd's form wherever it is possible, not only where it is chosen.
+        let forward = Forward::winograd(shape, cpu.isa()).filter(|_| !self.exact);
+        let forward = forward.unwrap_or_else(|| Forward::new(shape, cpu.isa(), self.exact));
         let mut packed = vec![f32::NAN; forward.packed_len()];
         let mut workspace = vec![f32::NAN; forward.workspace_len(n, threads)];
         let mut y = vec![f32::NAN; dy.len()];
@@ -109,12 +111,14 @@ impl Problem {
         let same = plain.iter().zip(&y).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same, "y depends on when the weights are packed");
 
-        let gradient = DataGradient::new(shape, cpu.isa(), self.exact);
+        let gradient = DataGradient::winograd(shape, cpu.isa()).filter(|_| !self.exact);
+        let gradient = gradient.unwrap_or_else(|| DataGradient::new(shape, cpu.isa(), self.exact));
         let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
         let mut dx = vec![f32::NAN; x.len()];
         gradient.run(cpu, n, dy_pixels, &self.w, PixelsMut { data: &mut dx, stride: x_stride }, &mut workspace);
 
-        let gradient = WeightGradient::new(shape, cpu.isa(), self.exact);
+        let gradient = WeightGradient::winograd(shape, cpu.isa()).filter(|_| !self.exact);
+        let gradient = gradient.unwrap_or_else(|| WeightGradient::new(shape, cpu.isa(), self.exact));
         let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
         let (mut dw, mut db) = (vec![f32::NAN; shape.weights()], vec![f32::NAN; shape.filters]);
         gradient.run(cpu, n, x_pixels, dy_pixels, &mut dw, Some(&mut db), &mut workspace);

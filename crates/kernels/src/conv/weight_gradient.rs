@@ -13,6 +13,7 @@ mod sum;
 
 use std::ops::Range;
 
+use super::choice::{Pass, pays};
 use super::depthwise::Depthwise;
 use super::depthwise_weights::DepthwiseWeights;
 use super::forward;
@@ -59,14 +60,23 @@ impl WeightGradient {
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> WeightGradient {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(DepthwiseWeights::new(shape))
-        } else if !exact && winograd::fits(shape) {
-            Algorithm::Winograd(winograd::WeightGradient::new(shape, isa))
+        } else if !exact
+            && let Some(winograd) = WeightGradient::winograd(shape, isa)
+            && pays(shape, Pass::WeightGradient)
+        {
+            return winograd;
         } else if let Some(plan) = PlanarWeights::new(shape) {
             Algorithm::Planar(plan)
         } else {
             Algorithm::Tiles(Tiles::new(shape, isa))
         };
         WeightGradient { algorithm }
+    }
+
+    /// Winograd's form where it is possible, as [`super::Forward::winograd`].
+    pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<WeightGradient> {
+        let plan = || WeightGradient { algorithm: Algorithm::Winograd(winograd::WeightGradient::new(shape, isa)) };
+        winograd::fits(shape).then(plan)
     }
 
     /// The name of the kernel that was chosen.

@@ -23,13 +23,13 @@ pub(super) use weights::WeightGradient;
 use crate::geometry::ConvShape;
 
 /// Points of a tile, in both directions together.
-const POINTS: usize = 36;
+pub(super) const POINTS: usize = 36;
 /// Side of a tile's source.
 const SIDE: usize = 6;
 /// With fewer channels or filters than these in a group, the transforms cost more than the products save.
 const CHANNELS: usize = 32;
 
-/// Whether Winograd's form is chosen.
+/// Whether Winograd's form is possible, and may pay.
 pub(super) fn fits(shape: &ConvShape) -> bool {
     let window = &shape.window;
     let kernel = matches!(window.kernel, [3, 3] | [5, 5]);
@@ -42,6 +42,11 @@ pub(super) fn fits(shape: &ConvShape) -> bool {
 /// Side of a tile's outputs for a kernel of `kernel` rows.
 const fn outputs(kernel: usize) -> usize {
     SIDE + 1 - kernel
+}
+
+/// Tiles of a picture of `size` outputs.
+pub(super) fn tiles(size: [usize; 2], kernel: usize) -> usize {
+    grid(size, kernel).iter().product()
 }
 
 /// Tiles over a picture of `size` outputs, as rows and columns.

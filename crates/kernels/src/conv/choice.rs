@@ -1,0 +1,118 @@
+//! Where Winograd's form is taken: where the estimate of its time is the shorter one.
+//!
+//! The costs are fitted to the times of both forms of many convolutions by `benches/fit`. One table serves all machines,
+//! because another choice is another rounding.
+
+use super::winograd;
+use crate::geometry::ConvShape;
+use crate::simd::LANES;
+
+/// One of the three products of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// y from x and w.
+    Forward,
+    /// dx from dy and w.
+    DataGradient,
+    /// dw from x and dy.
+    WeightGradient,
+}
+
+/// Pictures for which the choice is made: a plan serves any number, and a picture's bits must not depend on it.
+pub const PICTURES: usize = 16;
+
+/// What a form's parts cost, in multiply-adds of a vector by the direct form.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    /// Of a vector's multiply-add at a point.
+    product: f64,
+    /// Of transforming a tile of 16 source channels.
+    source: f64,
+    /// Of transforming a tile of 16 target channels.
+    target: f64,
+    /// Of transforming 16 kernels.
+    weights: f64,
+}
+
+// fit: begin
+/// Forward and data gradient, for kernels of 3 and of 5.
+const PRODUCT: [Costs; 2] = [
+    Costs { product: 1.47, source: 1907.6, target: 679.7, weights: 485.4 },
+    Costs { product: 1.60, source: 1619.3, target: 589.6, weights: 0.0 },
+];
+/// Weight gradient.
+const WEIGHTS: [Costs; 2] = [
+    Costs { product: 1.44, source: 2400.2, target: 1280.7, weights: 57.1 },
+    Costs { product: 1.87, source: 1965.5, target: 2399.4, weights: 0.0 },
+];
+// fit: end
+
+/// What both forms of a pass do for [`PICTURES`] pictures, in vectors of 16: multiply-adds of the direct form; multiply-adds at
+/// the points, transformed source tiles, target tiles and kernels of Winograd's.
+pub fn work(shape: &ConvShape, pass: Pass) -> [f64; 5] {
+    let kernel = shape.window.kernel[0];
+    let (source, target, size) = match pass {
+        Pass::DataGradient => (shape.filters, shape.channels, shape.input),
+        _ => (shape.channels, shape.filters, shape.output()),
+    };
+    let vectors = |channels: usize| (channels.div_ceil(LANES)) as f64;
+    let tiles = (PICTURES * winograd::tiles(size, kernel)) as f64;
+    // A vector's kernels are those of 16 target channels and one source channel.
+    let kernels = (source / shape.groups) as f64 * vectors(target);
+    let direct = PICTURES as f64 * shape.macs() as f64 / LANES as f64;
+    [direct, tiles * winograd::POINTS as f64 * kernels, tiles * vectors(source), tiles * vectors(target), kernels]
+}
+
+/// Whether Winograd's form, which is possible, is also the faster one.
+pub(super) fn pays(shape: &ConvShape, pass: Pass) -> bool {
+    let costs = if pass == Pass::WeightGradient { WEIGHTS } else { PRODUCT };
+    let costs = costs[usize::from(shape.window.kernel[0] == 5)];
+    let [direct, product, source, target, weights] = work(shape, pass);
+    let parts = [(costs.product, product), (costs.source, source), (costs.target, target), (costs.weights, weights)];
+    parts.iter().map(|(cost, count)| cost * count).sum::<f64>() < direct
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::conv::{DataGradient, Forward, WeightGradient};
+    use crate::geometry::Window;
+
+    #[test]
+    fn winograd_is_taken_where_tiles_fit_and_channels_are_many() {
+        let direct = ["indirect", "indirect", "tiles"];
+        for (side, channels, filters, kernel, expected) in [
+            (56, 64, 64, 3, ["winograd"; 3]),
+            (14, 256, 256, 3, ["winograd"; 3]),
+            (7, 512, 512, 3, ["winograd"; 3]),
+            (27, 96, 256, 5, ["winograd", "winograd", "tiles"]),
+            // Of four tiles of 16 outputs 36 of 64 are used.
+            (6, 32, 32, 3, direct),
+            (13, 32, 32, 3, direct),
+            (13, 32, 64, 5, direct),
+        ] {
+            let window = Window { padding: [kernel as isize / 2; 4], ..Window::new([kernel; 2]) };
+            let shape = ConvShape { input: [side; 2], channels, filters, groups: 1, window };
+            let isa = Isa::Portable;
+            let chosen = [
+                Forward::new(&shape, isa, false).kernel(),
+                DataGradient::new(&shape, isa, false).kernel(),
+                WeightGradient::new(&shape, isa, false).kernel(),
+            ];
+            assert_eq!(chosen, expected, "{kernel}x{kernel} {channels} to {filters} at {side}x{side}");
+        }
+    }
+
+    #[test]
+    fn a_data_gradient_works_as_the_forward_pass_of_the_turned_convolution() {
+        let window = Window { padding: [1; 4], ..Window::new([3, 3]) };
+        let shape = ConvShape { input: [12, 12], channels: 32, filters: 64, groups: 1, window };
+        let turned = ConvShape { channels: 64, filters: 32, ..shape };
+        assert_eq!(work(&shape, Pass::DataGradient), work(&turned, Pass::Forward));
+        // 9 tiles a picture; 2 vectors of sources by 4 of targets.
+        let [direct, product, source, target, weights] = work(&shape, Pass::Forward);
+        assert_eq!([direct, product], [16.0 * 144.0 * 9.0 * 128.0, 16.0 * 9.0 * 36.0 * 128.0]);
+        assert_eq!([source, target, weights], [16.0 * 9.0 * 2.0, 16.0 * 9.0 * 4.0, 128.0]);
+    }
+}
