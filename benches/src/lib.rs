@@ -154,7 +154,7 @@ pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form
             let mut space = vec![0.0; kernel.workspace_len(n, threads)];
             Box::new(move |cpu| {
                 let (dy, dx) = (Pixels { data: &y, stride: k }, PixelsMut { data: &mut x, stride: c });
-                kernel.run(cpu, n, dy, &w, dx, &mut space);
+                kernel.run(cpu, n, dy, &w, None, dx, &mut space);
             })
         }
         Pass::WeightGradient => {

@@ -322,7 +322,7 @@ impl ConvBench {
             let mut parts = memory.parts(&[dy, w], &[dx, workspace]);
             let target = PixelsMut { data: parts.write(0), stride: channels };
             let gradient = Pixels { data: parts.read(0), stride: filters };
-            data.run(&cpu, n, gradient, parts.read(1), target, parts.write(1));
+            data.run(&cpu, n, gradient, parts.read(1), None, target, parts.write(1));
             Ok(())
         })?;
         let weight_gradient_ms = median_ms(&mut || {

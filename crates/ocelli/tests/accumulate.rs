@@ -13,12 +13,12 @@ const MIXED: &str = r#"
     input = [3, 20, 20]
     classes = 4
     layers = [
-      { type = "conv", name = "first", filters = 32, kernel = 5, padding = 2 },
+      { type = "conv", name = "first", filters = 64, kernel = 5, padding = 2 },
       { type = "relu" },
       { type = "lrn", name = "lrn", size = 5 },
-      { type = "conv", name = "wide", filters = 32, kernel = 3, padding = 1 },
+      { type = "conv", name = "wide", filters = 64, kernel = 3, padding = 1 },
       { type = "relu", name = "relu" },
-      { type = "conv", name = "five", filters = 64, kernel = 5, padding = 2, groups = 2 },
+      { type = "conv", name = "five", filters = 64, kernel = 5, padding = 2 },
       { type = "max_pool", kernel = 2, name = "pool" },
       { type = "conv", name = "depth", filters = 64, kernel = 3, padding = 1, groups = 64 },
       { type = "add", inputs = ["depth", "pool"] },

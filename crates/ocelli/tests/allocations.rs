@@ -37,15 +37,15 @@ const RESIDUAL: &str = r#"
 
 /// Wide enough for Winograd's convolutions, depthwise convolutions, local response normalisation, average pooling.
 const WIDE: &str = r#"
-    { type = "conv", filters = 32, kernel = 3, padding = 1 },
+    { type = "conv", filters = 64, kernel = 3, padding = 1 },
     { type = "relu" },
     { type = "lrn", size = 5 },
-    { type = "conv", filters = 48, kernel = 3, padding = 1 },
+    { type = "conv", filters = 64, kernel = 3, padding = 1 },
     { type = "leaky_relu", slope = 0.1 },
-    { type = "conv", filters = 48, kernel = 3, padding = 1, groups = 48 },
+    { type = "conv", filters = 64, kernel = 3, padding = 1, groups = 64 },
     { type = "batch_norm" },
     { type = "relu6" },
-    { type = "conv", filters = 32, kernel = 5, padding = 2 },
+    { type = "conv", filters = 96, kernel = 5, padding = 2 },
     { type = "gelu" },
     { type = "avg_pool", kernel = 2 },
     { type = "conv", filters = 32, kernel = 1 },

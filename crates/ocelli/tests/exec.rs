@@ -89,12 +89,12 @@ fn cpu_and_interpreter_agree_on_output_and_every_gradient() {
 
 /// Channels enough for Winograd's forms.
 const WIDE: &str = r#"
-    { type = "conv", name = "a", filters = 36, kernel = 3, padding = 1 },
+    { type = "conv", name = "a", filters = 96, kernel = 3, padding = 1 },
     { type = "relu", name = "ar" },
-    { type = "conv", name = "b", filters = 33, kernel = 5, padding = 2, bias = false },
+    { type = "conv", name = "b", filters = 96, kernel = 5, padding = 2, bias = false },
     { type = "batch_norm", name = "bn" },
     { type = "relu", name = "br" },
-    { type = "conv", name = "c", filters = 64, kernel = 3 },
+    { type = "conv", name = "c", filters = 96, kernel = 3 },
     { type = "relu6", name = "cr" },
     { type = "conv", name = "d", filters = 64, kernel = 3, groups = 2, padding = "full" },
     { type = "linear", name = "f", units = "classes" },
@@ -104,6 +104,36 @@ const WIDE: &str = r#"
 fn cpu_and_interpreter_agree_on_wide_layers() {
     compare(&resolved(WIDE), true);
     compare(&resolved(WIDE), false);
+}
+
+/// Sums that move into the batch norm before them, with and without an activation, of shortcuts that are as they are, filtered, and
+/// read before or after; backward, gradients that are added within convolutions of few and of many channels.
+const SHORTCUTS: &str = r#"
+    { type = "conv", name = "stem", filters = 20, kernel = 3, padding = 1 },
+    { type = "relu", name = "x" },
+    { type = "conv", bias = false, filters = 20, kernel = 3, padding = 1 },
+    { type = "batch_norm", name = "b1" },
+    { type = "add", inputs = ["b1", "x"] },
+    { type = "relu", name = "y" },
+    { type = "conv", bias = false, filters = 24, kernel = 3, stride = 2, padding = 1 },
+    { type = "batch_norm", name = "b2" },
+    { type = "conv", bias = false, filters = 24, kernel = 1, stride = 2, inputs = ["y"] },
+    { type = "batch_norm", name = "b3" },
+    { type = "add", inputs = ["b2", "b3"] },
+    { type = "relu6", name = "z" },
+    { type = "conv", bias = false, filters = 24, kernel = 3, padding = 1, groups = 6 },
+    { type = "batch_norm", name = "b4" },
+    { type = "add", inputs = ["z", "b4"], name = "sum" },
+    { type = "conv", filters = 4, kernel = 3, padding = 1 },
+    { type = "conv", filters = 24, kernel = 3, padding = 1, name = "last" },
+    { type = "add", inputs = ["sum", "last"] },
+    { type = "linear", name = "f", units = "classes" },
+"#;
+
+#[test]
+fn cpu_and_interpreter_agree_on_shortcuts() {
+    compare(&resolved(SHORTCUTS), true);
+    compare(&resolved(SHORTCUTS), false);
 }
 
 #[test]

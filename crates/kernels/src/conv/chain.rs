@@ -225,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Activation;
-    use super::super::tests::{cpus, numbers};
+    use super::super::tests::{cases, cpus, numbers};
     use super::*;
     use crate::geometry::Window;
 
@@ -290,7 +290,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(cases(256))]
         #[test]
         fn a_chain_gives_the_bits_of_its_convolutions(
             shapes in any_chain(), n in 1usize..4, step in 1usize..8, threads in 1usize..4, bias in any::<bool>(),

@@ -9,6 +9,7 @@ use super::rows::Rows;
 use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
+use crate::elementwise::{self, View, ViewMut};
 use crate::geometry::ConvShape;
 use crate::simd::LANES;
 use crate::{Cpu, Isa};
@@ -115,37 +116,52 @@ impl DataGradient {
     }
 
     /// Writes every element of `dx` (`n · H · W` pixels of all channels) from `dy` (`n · OH · OW` pixels of all filters) and
-    /// weights `[filters, channels / groups, rows, columns]`; inputs that no window saw get zeros.
+    /// weights `[filters, channels / groups, rows, columns]`; inputs that no window saw get zeros. `added`, pixels as those of
+    /// `dx`, is another gradient of the same input, which is added to this one.
     ///
     /// # Panics
     /// A slice is too short or a stride below the channels: a defect of the plan.
-    pub fn run(&self, cpu: &Cpu, n: usize, dy: Pixels, weights: &[f32], dx: PixelsMut, workspace: &mut [f32]) {
-        let none = Epilogue::default();
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        cpu: &Cpu,
+        n: usize,
+        dy: Pixels,
+        weights: &[f32],
+        added: Option<Pixels>,
+        dx: PixelsMut,
+        workspace: &mut [f32],
+    ) {
+        let epilogue = Epilogue { residual: added, ..Epilogue::default() };
         let needed = self.workspace_len(n, cpu.pool().threads());
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
         let (packed, rest) = workspace.split_at_mut(self.packed_len());
         match &self.algorithm {
             Algorithm::Indirect(plan) => {
                 plan.pack(cpu, weights, packed);
-                plan.run(cpu, n, dy, packed, &none, dx, &mut []);
+                plan.run(cpu, n, dy, packed, &epilogue, dx, &mut []);
             }
             Algorithm::Planar(plan) => {
                 plan.pack(weights, packed);
-                plan.run(cpu, n, dy, packed, &none, dx, rest);
+                plan.run(cpu, n, dy, packed, &epilogue, dx, rest);
             }
             Algorithm::Depthwise(plan) => {
                 plan.pack(weights, packed);
-                plan.run(cpu, n, dy, packed, &none, dx);
+                plan.run(cpu, n, dy, packed, &epilogue, dx);
             }
             Algorithm::Rows(plan) => {
                 plan.pack(weights, packed);
-                plan.run(cpu, n, dy, packed, dx, rest);
+                plan.run(cpu, n, dy, packed, PixelsMut { data: &mut *dx.data, ..dx }, rest);
+                if let Some(added) = added {
+                    let (added, dx) = (View::strided(added.data, added.stride), ViewMut::strided(dx.data, dx.stride));
+                    elementwise::add(cpu, plan.extent(n), None, added, false, dx);
+                }
             }
-            Algorithm::Winograd(plan) => plan.run(cpu, n, dy, winograd::Weights::Plain(weights), &none, dx, rest),
+            Algorithm::Winograd(plan) => plan.run(cpu, n, dy, winograd::Weights::Plain(weights), &epilogue, dx, rest),
             Algorithm::Widened(widened, wider) => {
                 let expanded = &mut packed[..widened.shape().weights()];
                 widened.expand(weights, expanded);
-                wider.run(cpu, n, dy, expanded, dx, rest);
+                wider.run(cpu, n, dy, expanded, added, dx, rest);
             }
         }
     }

@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::padded::Padded;
 use super::tile::{self, Ahead, MOST_PIXELS, Tile};
 use super::{Activation, Pixels, PixelsMut, check_pixels};
+use crate::elementwise::Extent;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
@@ -116,6 +117,12 @@ impl Rows {
 
     pub fn workspace_len(&self, threads: usize) -> usize {
         threads * self.copies() * self.copy_len()
+    }
+
+    /// Pixels and channels of `n` inputs.
+    pub fn extent(&self, n: usize) -> Extent {
+        let [height, width] = self.shape.input;
+        Extent { samples: n, pixels: height * width, channels: self.shape.channels }
     }
 
     /// As [`super::DataGradient::run`].

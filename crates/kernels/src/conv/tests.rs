@@ -115,7 +115,14 @@ impl Problem {
         let gradient = gradient.unwrap_or_else(|| DataGradient::new(shape, cpu.isa(), self.exact));
         let mut workspace = vec![f32::NAN; gradient.workspace_len(n, threads)];
         let mut dx = vec![f32::NAN; x.len()];
-        gradient.run(cpu, n, dy_pixels, &self.w, PixelsMut { data: &mut dx, stride: x_stride }, &mut workspace);
+        let pixels = PixelsMut { data: &mut dx, stride: x_stride };
+        gradient.run(cpu, n, dy_pixels, &self.w, None, pixels, &mut workspace);
+        // Another gradient is added to the complete sums.
+        let mut sums = vec![f32::NAN; x.len()];
+        let pixels = PixelsMut { data: &mut sums, stride: x_stride };
+        gradient.run(cpu, n, dy_pixels, &self.w, Some(x_pixels), pixels, &mut workspace);
+        let added = |(i, sum): (usize, &f32)| *sum == dx[i] + x[i] || i % x_stride >= shape.channels;
+        assert!(sums.iter().enumerate().all(added), "the other gradient is not added");
 
         let gradient = WeightGradient::winograd(shape, cpu.isa()).filter(|_| !self.exact);
         let gradient = gradient.unwrap_or_else(|| WeightGradient::new(shape, cpu.isa(), self.exact));
@@ -383,6 +390,12 @@ fn reference_gradients_equal_central_differences() {
     check("db", reference::bias_gradient(&shape, &dy), &bias, &|bias| loss(&x, &w, bias));
 }
 
+/// At most so many cases of a property; fewer where PROPTEST_CASES asks for fewer.
+pub(super) fn cases(most: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.min(most), ..config }
+}
+
 prop_compose! {
     fn any_problem()(
         groups in 1usize..4, each in 0usize..6, channels in 1usize..24, filters in 1usize..24,
@@ -400,7 +413,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
     #[test]
     fn any_convolution_agrees_with_the_reference((shape, n, gaps) in any_problem()) {
         // Padding that crops more than there is leaves nothing to read.

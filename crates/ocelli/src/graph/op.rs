@@ -75,7 +75,8 @@ pub enum Op {
     /// `(x, weight, bias?, …, variance, weight, …, residual?) → y`: such convolutions one after the other, of which only the
     /// last may have a residual; set by fusion.
     Chain(Vec<ConvNorm>),
-    /// `(dy, weight) → dx` of a convolution whose input had `input` rows and columns.
+    /// `(dy, weight, added?) → dx` of a convolution whose input had `input` rows and columns; `added`, another gradient of the
+    /// same input, comes from fusion.
     ConvData {
         /// The forward window.
         window: Window,
@@ -166,7 +167,8 @@ pub enum Op {
     Activate(Activation),
     /// `(dy, y or x) → dx`, see [`Activation::saves_output`].
     ActivateBackward(Activation),
-    /// `(x, scale, shift) → y, mean, unbiased variance, 1/√(variance + eps)` with the statistics of the batch.
+    /// `(x, scale, shift, residual?) → y, mean, unbiased variance, 1/√(variance + eps)` with the statistics of the batch. The
+    /// residual, which fusion adds, is added before the activation.
     BatchNorm {
         /// Added to the variance.
         eps: f64,

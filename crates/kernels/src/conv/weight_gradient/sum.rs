@@ -3,7 +3,7 @@
 use super::super::Pixels;
 use super::super::padded::Padded;
 use super::super::weight_tile::{Walk, met, pack, sum};
-use super::{MOST_TILES, Part, Tiles};
+use super::{MOST_TILES, Part, Tiles, few};
 use crate::segments::Segment;
 use crate::simd::{Kernel, LANES, Simd};
 
@@ -42,6 +42,12 @@ impl SegmentSum<'_> {
             for (i, image) in images.clone().enumerate() {
                 // SAFETY: the picture exists; the scratch holds the bands of a segment.
                 unsafe { padded.copy(s, &self.x, image, padded.seen(rows), copy.add(i * len)) };
+            }
+            let whole = self.part.tiles.start == 0 && self.part.tiles.end >= plan.tiles();
+            if S::WIDE && whole && few::fits(padded, &plan.phase) {
+                self.out = out;
+                // SAFETY: as the caller vouches; the rows were copied just now.
+                return unsafe { self.few(s, padded, copy) };
             }
         }
         let mut first = true;

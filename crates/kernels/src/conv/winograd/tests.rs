@@ -79,7 +79,7 @@ fn check(shape: &ConvShape, n: usize, gap: usize, rectified: bool) {
         let plan = DataGradient::winograd(shape, isa).unwrap();
         let mut space = vec![f32::NAN; plan.workspace_len(n, 2)];
         let mut dx = vec![f32::NAN; x.len()];
-        plan.run(&cpu, n, dy_pixels, &w, PixelsMut { data: &mut dx, stride: x_stride }, &mut space);
+        plan.run(&cpu, n, dy_pixels, &w, None, PixelsMut { data: &mut dx, stride: x_stride }, &mut space);
         close(&format!("dx, {case}"), &planes(&dx, n, shape.channels, x_stride), &dx_truth);
 
         let plan = WeightGradient::winograd(shape, isa).unwrap();
@@ -120,7 +120,7 @@ fn large_batches_are_cut_into_chunks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(super::super::tests::cases(60))]
     #[test]
     fn any_fitting_convolution_agrees_with_the_reference(
         input in [1usize..18, 1usize..18], channels in [32usize..50, 32usize..50], groups in 1usize..3,

@@ -1,7 +1,8 @@
 //! Fusion: operations that one kernel computes in one pass over its output.
 //!
 //! Forward, activations move into the convolution, linear layer or batch norm before them, a batch norm of fixed statistics
-//! into the convolution before it, and then the sum with a shortcut too. Backward, the gradient of an activation moves into the batch norm's, and
+//! into the convolution before it, and the sum with a shortcut into either. Backward, the sum of a value's gradients moves into the
+//! convolution whose data gradient is the last of them, the gradient of an activation moves into the batch norm's, and
 //! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
 //! update of a linear layer's weights moves into their gradient, which then is never written.
 
@@ -128,7 +129,9 @@ fn merge(graph: &Graph, first: &Node, second: &Node) -> Option<Node> {
         (&Op::ActivateBackward(activation), Op::BatchNormBackward { activation: None }) if in_epilogue(activation) => {
             // From x and the shift, forward's output is computed again, which is faster than reading it.
             let forward = |node: &&Node| {
-                matches!(node.op, Op::BatchNorm { activation: Some(_), .. }) && node.outputs[0] == first.inputs[1]
+                matches!(node.op, Op::BatchNorm { activation: Some(_), .. })
+                    && node.inputs.len() == 3
+                    && node.outputs[0] == first.inputs[1]
             };
             let shift = graph.nodes.iter().find(forward)?.inputs[2];
             let inputs = [&first.inputs[..1], &second.inputs[1..], &[shift]].concat();
@@ -153,16 +156,23 @@ fn updated(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Nod
     Some((at, Node { op, inputs, outputs: first.outputs[1..].to_vec(), layer: first.layer }))
 }
 
-/// A sum of two values as the last step of the later one, where that is a convolution; and where it is made.
+/// A sum of two values as the last step of the later one, where that is a convolution or batch norm; and where it is made.
 fn shortcut(graph: &Graph, readers: &[usize], maker: &[Option<usize>], node: &Node) -> Option<(usize, Node)> {
     let (Op::Add, &[a, b]) = (&node.op, &node.inputs[..]) else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(sum, other)| {
         let at = maker[sum.index()].filter(|at| readers[sum.index()] == 1 && maker[other.index()] < Some(*at))?;
         let first = &graph.nodes[at];
-        let Op::ConvNorm(norm @ ConvNorm { activation: None, residual: false, .. }) = first.op else { return None };
-        let op = Op::ConvNorm(ConvNorm { residual: true, ..norm });
+        let op = match first.op {
+            Op::ConvNorm(norm @ ConvNorm { activation: None, residual: false, .. }) => {
+                Op::ConvNorm(ConvNorm { residual: true, ..norm })
+            }
+            Op::BatchNorm { activation: None, .. } if first.inputs.len() == 3 => first.op.clone(),
+            Op::ConvData { .. } if first.inputs.len() == 2 => first.op.clone(),
+            _ => return None,
+        };
         let inputs = [&first.inputs[..], &[other]].concat();
-        Some((at, Node { op, inputs, outputs: node.outputs.clone(), layer: first.layer }))
+        let outputs = [&node.outputs[..], &first.outputs[1..]].concat();
+        Some((at, Node { op, inputs, outputs, layer: first.layer }))
     })
 }
 

@@ -20,7 +20,8 @@ impl Lower<'_, '_> {
     pub fn batch_norm(&mut self, eps: f64, activation: Option<Activation>) -> Result<()> {
         let relu = ceiling(activation)?;
         let per = self.layout(0);
-        let reads = [self.input(0), self.input(1), self.input(2)];
+        let reads: Vec<_> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
+        let adds = reads.len() > 3;
         let space = self.b.scratch(norm::workspace(per.extent(self.b.batch)) + per.channels);
         let writes = [self.output(0), self.output(1), self.output(2), self.output(3), space];
         let body = move |run: &Run, io: &mut Io| {
@@ -32,7 +33,8 @@ impl Lower<'_, '_> {
             again.fill(0.0);
             variance.fill(0.0);
             let running = Running { momentum: 1.0, mean: again, variance };
-            let input = BatchNorm { extent: per.extent(run.n), x, gamma, beta, eps, residual: None, relu };
+            let residual = adds.then(|| View::dense(io.read(3)));
+            let input = BatchNorm { extent: per.extent(run.n), x, gamma, beta, eps, residual, relu };
             norm::batch_norm(run.cpu, &input, y, [mean, inverse], Some(running), space);
         };
         self.step("batch norm", &reads, &writes, Box::new(body))

@@ -166,19 +166,21 @@ impl Lower<'_, '_> {
         Ok(())
     }
 
-    /// `(dy, weight) → dx`
+    /// `(dy, weight, another gradient to add?) → dx`
     pub fn conv_data(&mut self, window: &Window, groups: usize) -> Result<()> {
         let shape = conv_shape(self.ty(self.node.outputs[0]), self.ty(self.node.inputs[1]), window, groups)?;
         let kernel = DataGradient::new(&shape, self.isa, self.exact);
         let name = kernel.kernel();
-        let (dy, weight, dx) = (self.input(0), self.input(1), self.output(0));
+        let reads: Vec<BufferId> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
+        let (adds, dx) = (reads.len() > 2, self.output(0));
         let workspace = self.b.scratch(kernel.workspace_len(self.b.batch, self.threads));
         let body = move |run: &Run, io: &mut Io| {
             let dy = Pixels { data: io.read(0), stride: shape.filters };
+            let added = adds.then(|| Pixels { data: io.read(2), stride: shape.channels });
             let dx = PixelsMut { data: io.write(0), stride: shape.channels };
-            kernel.run(run.cpu, run.n, dy, io.read(1), dx, io.write(1));
+            kernel.run(run.cpu, run.n, dy, io.read(1), added, dx, io.write(1));
         };
-        self.b.step("conv data gradient", &[dy, weight], &[dx, workspace], Box::new(body));
+        self.b.step("conv data gradient", &reads, &[dx, workspace], Box::new(body));
         self.b.kernel(name);
         Ok(())
     }
