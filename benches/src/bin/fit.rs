@@ -32,24 +32,41 @@ fn main() -> Result<(), String> {
     let write = std::env::args().any(|argument| argument == "--write");
     let cpu = Cpu::new(2)?;
     // Of forward and data gradient, and of the weight gradient, each for kernels of 3 and of 5.
+    let sample = |(side, channels, filters, kernel): Problem, groups: usize, (pass, what): (Pass, &str)| {
+        let shape = conv(side, channels, filters, kernel, 1, (kernel / 2) as isize, groups);
+        let of = if groups > 1 { format!(", {groups} groups") } else { String::new() };
+        let name = format!("{kernel}x{kernel} {channels}→{filters}{of} at {side}x{side}, {what}");
+        let place = [usize::from(pass == Pass::WeightGradient), usize::from(kernel == 5)];
+        (place, Sample { name, work: work(&shape, pass), ratio: ratio(&cpu, pass, shape) })
+    };
     let mut samples: [[Vec<Sample>; 2]; 2] = Default::default();
-    for (side, channels, filters, kernel) in problems() {
-        let shape = conv(side, channels, filters, kernel, 1, (kernel / 2) as isize, 1);
-        for (pass, what) in PASSES {
-            let name = format!("{kernel}x{kernel} {channels}→{filters} at {side}x{side}, {what}");
-            let sample = Sample { name, work: work(&shape, pass), ratio: ratio(&cpu, pass, shape) };
-            samples[usize::from(pass == Pass::WeightGradient)][usize::from(kernel == 5)].push(sample);
+    for problem in problems() {
+        for pass in PASSES {
+            let ([a, b], sample) = sample(problem, 1, pass);
+            samples[a][b].push(sample);
         }
     }
-    let [product, weights] = samples.map(|kernels| {
-        kernels.map(|samples| {
-            let costs = fit(&samples);
-            report(&samples, costs);
-            costs
-        })
-    });
+    let costs @ [product, weights] = samples.each_ref().map(|kernels| kernels.each_ref().map(|samples| fit(samples)));
+    for &(problem, groups) in &GROUPED {
+        for pass in PASSES {
+            let ([a, b], sample) = sample(problem, groups, pass);
+            samples[a][b].push(sample);
+        }
+    }
+    let judged =
+        |[a, b]: [usize; 2]| samples[a][b].iter().map(move |sample| (sample, estimate(&sample.work, costs[a][b])));
+    let judged: Vec<(&Sample, f64)> = [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter().flat_map(judged).collect();
+    let limits = (90..=110).map(|percent| f64::from(percent) / 100.0);
+    let limit = limits.min_by(|&a, &b| lost(&judged, a).total_cmp(&lost(&judged, b))).unwrap_or(1.0);
+    for (sample, estimate) in &judged {
+        let mark = if (*estimate < limit) != (sample.ratio < 1.0) { "  other choice" } else { "" };
+        println!("{:48} {:5.2} estimated {estimate:5.2}{mark}", sample.name, sample.ratio);
+    }
+    println!("time lost by the choice: {:.1} %\n", 100.0 * lost(&judged, limit).exp_m1());
     let text = format!(
-        "/// Forward and data gradient, for kernels of 3 and of 5.\n{}/// Weight gradient.\n{}",
+        "/// Forward and data gradient, for kernels of 3 and of 5.\n{}/// Weight gradient.\n{}\
+         /// Estimate of Winograd's time by the direct form's up to which it is taken.\n\
+         const LIMIT: f64 = {limit:.2};\n",
         table("PRODUCT", product),
         table("WEIGHTS", weights)
     );
@@ -57,12 +74,25 @@ fn main() -> Result<(), String> {
     if write { save(&text) } else { Ok(()) }
 }
 
-fn problems() -> Vec<(usize, usize, usize, usize)> {
+/// Side, channels, filters, kernel.
+type Problem = (usize, usize, usize, usize);
+
+/// Problems with several groups.
+const GROUPED: [(Problem, usize); 6] = [
+    ((27, 96, 256, 5), 2),
+    ((14, 128, 128, 5), 2),
+    ((13, 384, 384, 3), 2),
+    ((13, 384, 256, 3), 2),
+    ((28, 128, 128, 3), 2),
+    ((14, 256, 256, 3), 4),
+];
+
+fn problems() -> Vec<Problem> {
     let pairs = [(32, 32), (32, 64), (64, 64), (64, 128), (96, 96), (128, 128), (256, 256), (512, 512)];
     let three = [6, 7, 8, 13, 14, 16, 28, 56].into_iter().flat_map(|side| pairs.map(|(c, k)| (side, c, k, 3)));
     let pairs = [(32, 64), (48, 128), (64, 64), (96, 256)];
     let five = [8, 13, 14, 16, 27, 28].into_iter().flat_map(|side| pairs.map(|(c, k)| (side, c, k, 5)));
-    let small = |&(side, c, k, kernel): &(usize, usize, usize, usize)| PICTURES * (side * kernel).pow(2) * c * k < MOST;
+    let small = |&(side, c, k, kernel): &Problem| PICTURES * (side * kernel).pow(2) * c * k < MOST;
     three.chain(five).filter(small).collect()
 }
 
@@ -102,16 +132,10 @@ fn fit(samples: &[Sample]) -> [f64; PARTS] {
     costs
 }
 
-fn report(samples: &[Sample], costs: [f64; PARTS]) {
-    let mut lost = 0.0;
-    for sample in samples {
-        let estimate = estimate(&sample.work, costs);
-        let wrong = (estimate < 1.0) != (sample.ratio < 1.0);
-        lost += if wrong { (sample.ratio.ln()).abs() } else { 0.0 };
-        let mark = if wrong { "  other choice" } else { "" };
-        println!("{:44} {:5.2} estimated {estimate:5.2}{mark}", sample.name, sample.ratio);
-    }
-    println!("time lost by the choice: {:.1} %\n", 100.0 * (lost / samples.len() as f64).exp_m1());
+/// Mean logarithm of the factor of time that the choice with this limit costs.
+fn lost(judged: &[(&Sample, f64)], limit: f64) -> f64 {
+    let wrong = judged.iter().filter(|(sample, estimate)| (*estimate < limit) != (sample.ratio < 1.0));
+    wrong.map(|(sample, _)| sample.ratio.ln().abs()).sum::<f64>() / judged.len() as f64
 }
 
 fn table(name: &str, kernels: [[f64; PARTS]; 2]) -> String {
