@@ -62,9 +62,10 @@ def modules(layers, channels, size):
     for layer in layers:
         kind, kernel = layer["type"], layer.get("kernel", 1)
         if kind == "conv":
-            padding = layer.get("padding", 0)
-            out.append(nn.Conv2d(channels, layer["filters"], kernel, padding=padding, bias=layer.get("bias", True)))
-            channels, size = layer["filters"], size + 2 * padding - kernel + 1
+            padding, stride = layer.get("padding", 0), layer.get("stride", 1)
+            conv = nn.Conv2d(channels, layer["filters"], kernel, stride, padding, bias=layer.get("bias", True))
+            out.append(conv.requires_grad_(layer.get("trainable", True)))
+            channels, size = layer["filters"], (size + 2 * padding - kernel) // stride + 1
         elif kind == "max_pool":
             out.append(nn.MaxPool2d(kernel))
             size //= kernel
@@ -97,7 +98,7 @@ def pytorch(recipe, threads):
         model = modules(net["layers"], channels, size).train().to(memory_format=layout)
         x = torch.randn(batch, channels, size, size).to(memory_format=layout)
         y = torch.randint(0, 10, (batch,))
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4)
         loss = torch.nn.CrossEntropyLoss(label_smoothing=settings.get("label_smoothing", 0))
         times = []
         while len(times) < 3 or sum(times) < 3:
