@@ -1,5 +1,5 @@
-//! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast. Groups of two
-//! or four channels and as many filters go the same way: a vector's channels change places within their groups, so that
+//! Depthwise convolution: one filter a channel, so vectors run across channels and there is nothing to broadcast. Groups of
+//! four channels and as many filters go the same way: a vector's channels change places within their groups, so that
 //! each filter meets each channel of its group in turn.
 //!
 //! Every output value needs only as many multiply-adds as the kernel has elements, so this is bound by loads. Four
@@ -28,7 +28,7 @@ pub(super) struct Depthwise {
     source: [usize; 2],
     target: [usize; 2],
     channels: usize,
-    /// Channels of a group: 1, 2 or 4.
+    /// Channels of a group: 1 or 4.
     each: usize,
     /// Whether the targets are the convolution's inputs.
     turned: bool,
@@ -38,9 +38,9 @@ pub(super) struct Depthwise {
 }
 
 impl Depthwise {
-    /// Whether groups have as many filters as channels, few enough for one four of a vector's lanes.
+    /// Whether groups have one channel and one filter, or four of each: the four lanes that a vector can exchange at once.
     pub fn fits(shape: &ConvShape) -> bool {
-        shape.groups > 1 && shape.channels == shape.filters && matches!(shape.group_channels(), 1 | 2 | 4)
+        shape.groups > 1 && shape.channels == shape.filters && matches!(shape.group_channels(), 1 | 4)
     }
 
     /// The forward convolution, or, `turned`, its data gradient.
@@ -178,10 +178,10 @@ impl Kernel for Band<'_> {
             residual_step: self.epilogue.residual.map_or(0, |r| self.phase.step[1] * r.stride),
             activation: self.epilogue.activation,
         };
-        match self.plan.each {
-            2 => self.rows::<S, 2>(s, &mut strip),
-            4 => self.rows::<S, 4>(s, &mut strip),
-            _ => self.rows::<S, 1>(s, &mut strip),
+        if self.plan.each == 1 {
+            self.rows::<S, 1>(s, &mut strip)
+        } else {
+            self.rows::<S, 4>(s, &mut strip)
         }
         if self.stream {
             s.fence();
@@ -205,7 +205,7 @@ impl Band<'_> {
         for row in self.rows.clone() {
             match self.phase.source_step[1] {
                 1 if self.phase.three_columns() => self.row::<S, 1, G>(s, row, strip),
-                2 if self.phase.three_columns() => self.row::<S, 2, G>(s, row, strip),
+                2 if self.phase.three_columns() && G == 1 => self.row::<S, 2, G>(s, row, strip),
                 _ => self.row::<S, 0, G>(s, row, strip),
             }
         }
@@ -342,8 +342,6 @@ impl Band<'_> {
 #[inline(always)]
 pub(super) fn of_group<S: Simd, const G: usize>(s: S, x: S::V, i: usize) -> S::V {
     match (G, i) {
-        (2, 0) => s.pick::<0b10_10_00_00>(x),
-        (2, _) => s.pick::<0b11_11_01_01>(x),
         (4, 0) => s.pick::<0b00_00_00_00>(x),
         (4, 1) => s.pick::<0b01_01_01_01>(x),
         (4, 2) => s.pick::<0b10_10_10_10>(x),

@@ -22,7 +22,7 @@ const NINE: usize = 9;
 
 pub(super) struct DepthwiseWeights {
     shape: ConvShape,
-    /// Channels of a group: 1, 2 or 4.
+    /// Channels of a group: 1 or 4.
     each: usize,
     output: [usize; 2],
     phase: Phase,
@@ -110,7 +110,7 @@ impl Kernel for SegmentSum<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let each = self.plan.each;
         let taps = self.plan.phase.taps.len();
-        let together = if self.plan.phase.three_columns() && (S::WIDE || each < 4) { 3 } else { 1 };
+        let together = if self.plan.phase.three_columns() && (S::WIDE || each == 1) { 3 } else { 1 };
         // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has a block for each element and
         // one more.
         unsafe {
@@ -120,10 +120,8 @@ impl Kernel for SegmentSum<'_> {
             for tap in (0..taps).step_by(together) {
                 match (together, each) {
                     (3, 1) => self.channels::<S, 3, 1>(s, tap),
-                    (3, 2) => self.channels::<S, 3, 2>(s, tap),
                     (3, _) => self.channels::<S, 3, 4>(s, tap),
                     (_, 1) => self.channels::<S, 1, 1>(s, tap),
-                    (_, 2) => self.channels::<S, 1, 2>(s, tap),
                     _ => self.channels::<S, 1, 4>(s, tap),
                 }
             }
