@@ -114,7 +114,7 @@ impl Kernel for SegmentSum<'_> {
         // SAFETY: `run` of the plan checked that x and dy hold all pixels and channels; `out` has a block for each element and
         // one more.
         unsafe {
-            if S::WIDE && together == 3 && taps == NINE && each == 1 {
+            if S::WIDE && together == 3 && self.plan.shape.window.kernel == [3, 3] && each == 1 {
                 return self.nine(s);
             }
             for tap in (0..taps).step_by(together) {

@@ -226,6 +226,12 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
 
 #[test]
 fn known_layers_agree_with_the_reference() {
+    // Nine taps that are one kernel row, not three.
+    for groups in [40, 10] {
+        let window = Window { padding: [0, 4, 0, 4], ..Window::new([1, 9]) };
+        let shape = ConvShape { input: [7, 12], channels: 40, filters: 40, groups, window };
+        cpus(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
+    }
     for cpu in cpus(2) {
         for (_, shape, n) in known_layers() {
             Problem { exact: true, ..Problem::new(shape, n, [0, 0]) }.check(&cpu);
