@@ -256,7 +256,7 @@ mod tests {
             let out = if i + 1 == shapes.len() { shape.filters + 2 } else { shape.filters };
             let mut y = vec![f32::NAN; pixels(shape.output()) * out];
             let (source, target) = (Pixels { data: &x, stride }, PixelsMut { data: &mut y, stride: out });
-            let mut workspace = vec![f32::NAN; forward.workspace_len(n, cpu.pool().threads())];
+            let mut workspace = vec![f32::NAN; forward.workspace_len(cpu.pool().threads())];
             forward.run(cpu, n, source, &pack(&forward, i), &epilogue(i), target, &mut workspace);
             (x, stride) = (y, out);
         }

@@ -123,15 +123,15 @@ impl Forward {
     }
 
     /// Values of scratch memory that [`Forward::run`] needs.
-    pub fn workspace_len(&self, batch: usize, threads: usize) -> usize {
+    pub fn workspace_len(&self, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Indirect(plan) => plan.workspace_len(threads),
             Algorithm::Planar(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
-            Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
+            Algorithm::Winograd(plan) => plan.workspace_len(threads),
             Algorithm::Widened { wider, plain, .. } => {
-                let plain = plain.as_ref().map_or(0, |plain| plain.workspace_len(batch, threads));
-                plain.max(wider.workspace_len(batch, threads))
+                let plain = plain.as_ref().map_or(0, |plain| plain.workspace_len(threads));
+                plain.max(wider.workspace_len(threads))
             }
         }
     }
@@ -204,7 +204,7 @@ impl Forward {
     pub fn plain_workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
-            _ => self.packed_len().next_multiple_of(LANES) + self.workspace_len(batch, threads),
+            _ => self.packed_len().next_multiple_of(LANES) + self.workspace_len(threads),
         }
     }
 

@@ -105,7 +105,18 @@ pub(super) unsafe fn pack<S: Simd>(
     }
 }
 
-/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`, added to what is there unless it is the `first`.
+/// What becomes of the sums that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// They are replaced.
+    Zero,
+    /// They go on: one chain.
+    Continued,
+    /// The new sums are added to them when they are complete: short chains.
+    Added,
+}
+
+/// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`.
 ///
 /// # Safety
 /// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 1 or 2, without `S::WIDE` 1 to 6 and 1.
@@ -117,9 +128,9 @@ pub(super) unsafe fn sum<S: Simd>(
     walk: &Walk,
     dy: *const f32,
     out: *mut f32,
-    first: bool,
+    start: Start,
 ) {
-    s.call(Sized { rows, nv, walk, dy, out, first })
+    s.call(Sized { rows, nv, walk, dy, out, start })
 }
 
 /// A sum and its size. One function for each instruction set, which both callers share.
@@ -129,7 +140,7 @@ struct Sized<'a> {
     walk: &'a Walk,
     dy: *const f32,
     out: *mut f32,
-    first: bool,
+    start: Start,
 }
 
 impl Kernel for Sized<'_> {
@@ -137,11 +148,11 @@ impl Kernel for Sized<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Sized { rows, nv, walk, dy, out, first } = self;
+        let Sized { rows, nv, walk, dy, out, start } = self;
         macro_rules! sizes {
             ($nv:literal: $($rows:literal)*) => {
                 match rows {
-                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out, first),)*
+                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out, start),)*
                     _ => unreachable!("a tile of {rows} rows"),
                 }
             };
@@ -165,12 +176,12 @@ unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
     walk: &Walk,
     dy: *const f32,
     out: *mut f32,
-    first: bool,
+    start: Start,
 ) {
     let mut acc = [[s.zero(); NV]; ROWS];
     // SAFETY: handed on from the caller.
     unsafe {
-        if !first {
+        if start == Start::Continued {
             for m in 0..ROWS {
                 for v in 0..NV {
                     acc[m][v] = s.load(out.add((m * NV + v) * LANES));
@@ -194,6 +205,13 @@ unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
                     }
                     x = x.wrapping_add(walk.x_steps[2]);
                     dy = dy.wrapping_add(NV * LANES);
+                }
+            }
+        }
+        if start == Start::Added {
+            for m in 0..ROWS {
+                for v in 0..NV {
+                    acc[m][v] = s.add(s.load(out.add((m * NV + v) * LANES)), acc[m][v]);
                 }
             }
         }

@@ -92,6 +92,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Asks for the cache line at `p` to be in the second-level cache soon. Any address is allowed.
     fn prefetch(self, _p: *const f32) {}
+    /// The same for the first-level cache.
+    fn prefetch_first(self, _p: *const f32) {}
 
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;

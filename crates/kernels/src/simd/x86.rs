@@ -53,6 +53,10 @@ macro_rules! shared {
             unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
+        fn prefetch_first(self, p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
         fn fence(self) {
             unsafe { _mm_sfence() }
         }

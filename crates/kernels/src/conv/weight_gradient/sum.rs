@@ -2,7 +2,7 @@
 
 use super::super::Pixels;
 use super::super::padded::Padded;
-use super::super::weight_tile::{Walk, met, pack, sum};
+use super::super::weight_tile::{Start, Walk, met, pack, sum};
 use super::{MOST_TILES, Part, Tiles, few};
 use crate::segments::Segment;
 use crate::simd::{Kernel, LANES, Simd};
@@ -50,11 +50,11 @@ impl SegmentSum<'_> {
                 return unsafe { self.few(s, padded, copy) };
             }
         }
-        let mut first = true;
+        let mut start = Start::Zero;
         for block in plan.blocks(self.segment) {
             // SAFETY: as the caller vouches.
-            unsafe { self.sum_block(s, &block, copy, scratch.as_mut_ptr(), out, first) };
-            first = false;
+            unsafe { self.sum_block(s, &block, copy, scratch.as_mut_ptr(), out, start) };
+            start = Start::Continued;
         }
     }
 
@@ -67,7 +67,7 @@ impl SegmentSum<'_> {
         copy: *const f32,
         packed: *mut f32,
         out: &mut [f32],
-        first: bool,
+        start: Start,
     ) {
         let plan = self.plan;
         let [height, width] = plan.output;
@@ -121,7 +121,7 @@ impl SegmentSum<'_> {
             for (t, (walk, rows)) in walks[..self.part.tiles.len()].iter().enumerate() {
                 let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
                 // SAFETY: the walk stays inside x and the packed pixels.
-                unsafe { sum(s, *rows, padded / LANES, walk, dy, out, first) };
+                unsafe { sum(s, *rows, padded / LANES, walk, dy, out, start) };
             }
         }
     }

@@ -1,35 +1,32 @@
-//! Forward convolution and data gradient: source transform, 36 products, target transform, over blocks of tiles.
+//! Forward convolution and data gradient: source transform, 36 products, target transform.
 //!
-//! All threads share a block's transformed sources, `[point][tile][channel]`. What follows has two forms, of the same bits:
-//!
-//! - [`points`]: weights were transformed before. A task is a point and some tiles: a 1x1 convolution by the tile of
-//!   [`tile`], at 95 % of the machine's peak; then the sums of all points are transformed.
-//! - [`panels`]: weights are as they are. A task is some filters and tiles; it transforms the weights for itself.
+//! A task takes some tiles and some filters of a group all the way, alone, in memory of its own that stays in the
+//! second-level cache of one core: it transforms the sources and the weights of 64 channels at a time, adds their products at
+//! all points to its sums, and transforms those to outputs. Nothing but sources, weights and outputs passes between cores: to
+//! transform again takes less time than to read what another core transformed, which is 2.25 times the sources and four times
+//! the weights.
 
 mod pack;
-mod panels;
-mod points;
-
-use std::ops::Range;
+mod task;
 
 use super::super::indirect::WeightSteps;
 use super::super::tile;
-use super::super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
-use super::{POINTS, SIDE, grid, outputs, transform};
+use super::super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
+use super::{POINTS, SIDE, tiles};
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
+use crate::simd::{LANES, dispatch, streams};
 use crate::{Cpu, Isa};
-use pack::{Gather, Pack};
+use pack::Gather;
+use task::{Outputs, Pass};
 
-/// Values of a block, transformed sources and sums together, unless that is less than [`FEWEST`] tiles: 4 MB stay in the
-/// caches (64 channels at 224x224: 200 GFLOP/s, against 91 with 24 MB).
-const BLOCK: usize = 1 << 20;
-/// Fewest tiles of a block: what pays for reading the transformed weights.
-const FEWEST: usize = 96;
-/// Tiles of a picture from which on inference keeps transformed weights: with fewer, reading them takes longer than making them.
-const KEPT: usize = 64;
-/// Tiles of a transform's task.
-const FEW: usize = 4;
+/// Most tiles that a task transforms at once, whole register tiles, and most filters whose sums it keeps: 885 KB. Fewer tiles
+/// would use the transformed weights less often, fewer filters the sources.
+const TILES: usize = 48;
+const FILTERS: usize = 8 * LANES;
+/// Fewest filters of a task.
+const FEWEST: usize = 2 * LANES;
+/// Channels whose sources, 440 KB, and whose weights for a panel of filters, 300 KB, a task transforms at once.
+const DEPTH: usize = 64;
 
 #[derive(Debug)]
 pub(in super::super) struct Product {
@@ -58,115 +55,109 @@ pub(in super::super) enum Weights<'a> {
     Packed(&'a [f32]),
 }
 
+/// How the tasks share the work.
+struct Cut {
+    /// Filters of a task.
+    filters: usize,
+    /// Tiles that a task transforms at once, and all its tiles.
+    at_once: usize,
+    tiles: usize,
+}
+
 impl Product {
-    fn grid(&self) -> [usize; 2] {
-        grid(self.target, self.kernel)
-    }
-
-    /// Values of a tile's row of channels. Not a power of two, which would map the rows of a register tile to one set
-    /// of the first-level cache.
-    fn row(channels: usize) -> usize {
-        channels.next_multiple_of(LANES) + LANES
-    }
-
-    fn source_row(&self) -> usize {
-        Self::row(self.groups * self.depth)
-    }
-
     fn panel(&self) -> usize {
         tile::panel(self.isa == Isa::Avx512, self.width)
     }
 
-    /// Values of a tile's sums that the threads share: those of all filters, or none.
-    fn sum_row(&self, kept: bool) -> usize {
-        if kept { Self::row(self.groups * self.width) } else { 0 }
+    /// Lanes of the panel that begins with filter `first`.
+    fn lanes(&self, first: usize) -> usize {
+        self.panel().min(self.width.next_multiple_of(LANES) - first)
     }
 
-    /// Most tiles of a block of `n` pictures.
-    fn block(&self, n: usize, kept: bool) -> usize {
-        let [h, w] = self.grid();
-        let fewest = if kept { FEWEST } else { panels::fewest(self) };
-        (BLOCK / (POINTS * (self.source_row() + self.sum_row(kept)))).max(fewest).min(n * h * w)
-    }
-
-    /// Whether [`Product::pack`] transforms the weights.
-    pub fn keeps(&self) -> bool {
-        let [h, w] = self.grid();
-        h * w >= KEPT
+    fn tiles(&self, n: usize) -> usize {
+        n * tiles(self.target, self.kernel)
     }
 
     fn weights_len(&self) -> usize {
         self.groups * self.depth * self.width * self.kernel * self.kernel
     }
 
-    /// Packed weights: `[group][point][panel][depth][lanes of the panel]`, or, with few tiles, not transformed:
-    /// `[group][vector][depth][element][lane]`.
+    /// Packed weights: `[group][vector of filters][channel][element][lane]`.
     pub fn packed_len(&self) -> usize {
-        if self.keeps() { self.groups * POINTS * self.plane(self.width) } else { self.gathered(self.groups, 0) }
+        self.packed(self.groups, 0)
     }
 
-    /// Where the packed weights of a group's filters from `first`, a multiple of a vector, on begin that are not transformed.
-    fn gathered(&self, group: usize, first: usize) -> usize {
+    /// Where the packed weights of a group's filters from `first`, a multiple of a vector, on begin.
+    fn packed(&self, group: usize, first: usize) -> usize {
         (group * self.width.next_multiple_of(LANES) + first) * self.depth * self.kernel * self.kernel
     }
 
-    /// Values from one point's packed weights to the next one's, of so many filters. A cache line more than they are:
-    /// packing writes to all points in turn, and planes of a power of two would map them to one set of each cache.
-    fn plane(&self, filters: usize) -> usize {
-        self.depth * filters.next_multiple_of(LANES) + LANES
+    /// Whether a task that begins with so many filters keeps their transformed weights for all its tiles.
+    fn keeps(&self, filters: usize) -> bool {
+        self.depth <= DEPTH && filters <= DEPTH
     }
 
-    /// Values of scratch memory for up to `n` pictures, with packed weights.
-    pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
-        if !self.keeps() {
-            return self.plain_workspace_len(n, threads);
-        }
-        POINTS * self.block(n, true) * (self.source_row() + self.sum_row(true))
+    /// Values of a panel's transformed weights of so many channels. A cache line more a point here and below: planes of a power
+    /// of two would map all points to one set of a cache.
+    fn panel_len(depth: usize, lanes: usize) -> usize {
+        POINTS * (depth * lanes + LANES)
     }
 
-    /// The same with plain ones.
+    /// Values of a task's own transformed weights, sources and sums.
+    fn own(&self) -> [usize; 3] {
+        let [filters, depth] = [self.width, self.depth].map(|channels| channels.next_multiple_of(LANES));
+        let panels = if self.depth <= DEPTH { filters.min(DEPTH).div_ceil(self.panel()) } else { 1 };
+        let (filters, depth) = (FILTERS.min(filters), DEPTH.min(depth));
+        let [sources, sums] = [TILES * depth, TILES * filters].map(|plane| POINTS * (plane + LANES));
+        [panels * Product::panel_len(depth, self.panel()), sources, sums]
+    }
+
+    /// Values of scratch memory, with packed weights.
+    pub fn workspace_len(&self, threads: usize) -> usize {
+        threads * self.own().iter().sum::<usize>()
+    }
+
+    /// The same with plain ones, for up to `n` pictures.
     pub fn plain_workspace_len(&self, n: usize, threads: usize) -> usize {
-        POINTS * self.block(n, false) * self.source_row() + threads * panels::own_len(self)
+        self.workspace_len(threads) + if self.packs(n) { self.packed_len() } else { 0 }
+    }
+
+    /// Whether plain weights are packed first, because more than one task reads them.
+    fn packs(&self, n: usize) -> bool {
+        self.tiles(n) > TILES
     }
 
     pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
         let (needed, len) = (self.packed_len(), self.weights_len());
         assert!(packed.len() >= needed, "packed weights: {} of {needed}", packed.len());
         assert!(weights.len() >= len, "weights: {} of {len}", weights.len());
-        if !self.keeps() {
-            let (vectors, len) = (self.width.div_ceil(LANES), self.gathered(0, LANES));
-            let out = Shares::new(packed);
-            return cpu.pool().run(self.groups * vectors, &|task| {
-                // SAFETY: each task has a vector of its own.
-                let out = unsafe { out.part(task * len, len) };
-                let (group, first) = (task / vectors, task % vectors * LANES);
-                dispatch(cpu.isa(), Gather { plan: self, weights, group, first, out });
-            });
-        }
+        let (vectors, len) = (self.width.div_ceil(LANES), self.packed(0, LANES));
         let out = Shares::new(packed);
-        let (panels, plane) = (self.width.div_ceil(self.panel()), self.plane(self.width));
-        cpu.pool().run(self.groups * panels * self.depth.div_ceil(LANES), &|task| {
-            let (first, rest) = (task % panels * self.panel(), task / panels);
-            let (group, d) = (rest % self.groups, rest / self.groups * LANES);
-            let lanes = self.lanes(first);
-            let start = group * POINTS * plane + first * self.depth + d * lanes;
-            let pack = Pack {
-                plan: self,
-                weights: Weights::Plain(weights),
-                group,
-                first,
-                lanes,
-                depth: d..self.depth.min(d + LANES),
-                out: out.pointer().wrapping_add(start),
-                plane,
-            };
-            dispatch(cpu.isa(), pack);
+        cpu.pool().run(self.groups * vectors, &|task| {
+            // SAFETY: each task has a vector of its own.
+            let out = unsafe { out.part(task * len, len) };
+            let (group, first) = (task / vectors, task % vectors * LANES);
+            dispatch(cpu.isa(), Gather { plan: self, weights, group, first, out });
         });
     }
 
-    /// Lanes of the panel that begins with filter `first`.
-    fn lanes(&self, first: usize) -> usize {
-        self.panel().min(self.width.next_multiple_of(LANES) - first)
+    fn cut(&self, tiles: usize, threads: usize) -> Cut {
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let mr = tile::pixels(self.isa == Isa::Avx512, self.width);
+        let parts = |filters: usize| self.groups * self.width.div_ceil(filters);
+        let chunks = tiles.div_ceil(TILES);
+        // Of few channels, all of whose sources stay, a task takes all filters.
+        let mut filters = if self.depth <= DEPTH { self.width.next_multiple_of(FEWEST) } else { FILTERS };
+        // Fewer filters rather than fewer tiles, for which all weights would be transformed again.
+        while parts(filters) * chunks < wanted && filters > FEWEST {
+            filters = (filters / 2).next_multiple_of(FEWEST);
+        }
+        let parts = parts(filters);
+        let chunks = chunks.max(wanted.div_ceil(parts)).min(tiles.div_ceil(mr));
+        let at_once = tiles.div_ceil(chunks).next_multiple_of(mr);
+        // Where the weights stay too, they are transformed once for several times as many tiles.
+        let times = if self.keeps(filters) { (chunks * parts / (2 * wanted)).max(1) } else { 1 };
+        Cut { filters, at_once, tiles: times * at_once }
     }
 
     /// Computes all targets of `n` pictures.
@@ -185,142 +176,46 @@ impl Product {
         let (depth, width) = (self.groups * self.depth, self.groups * self.width);
         check_pixels("source", source.data.len(), source.stride, source_size, depth);
         let threads = cpu.pool().threads();
-        let (kept, given, least, needed) = match weights {
-            Weights::Packed(packed) => (self.keeps(), packed, self.packed_len(), self.workspace_len(n, threads)),
-            Weights::Plain(weights) => (false, weights, self.weights_len(), self.plain_workspace_len(n, threads)),
+        let (given, least, needed) = match weights {
+            Weights::Packed(packed) => (packed, self.packed_len(), self.workspace_len(threads)),
+            Weights::Plain(weights) => (weights, self.weights_len(), self.plain_workspace_len(n, threads)),
         };
         check_output(&target, epilogue, given, target_size, width, least);
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
-        let [h, w] = self.grid();
-        let tiles = n * h * w;
-        // As large as each other, so that none is small.
-        let most = tiles.div_ceil(tiles.div_ceil(self.block(n, kept).max(1)).max(1));
-        let sum_row = self.sum_row(kept);
-        let (sources, rest) = workspace.split_at_mut(POINTS * most * self.source_row());
+        let (own, packed) = workspace.split_at_mut(self.workspace_len(threads));
+        let weights = match weights {
+            Weights::Plain(plain) if self.packs(n) => {
+                self.pack(cpu, plain, packed);
+                Weights::Packed(packed)
+            }
+            weights => weights,
+        };
+        let stream = self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
         let pass = Pass {
             plan: self,
             source,
-            bias: epilogue.bias,
-            residual: epilogue.residual,
-            activation: epilogue.activation,
+            weights,
+            epilogue,
             target: target.data.as_mut_ptr(),
             target_stride: target.stride,
-            sources: sources.as_mut_ptr(),
-            sums: rest.as_mut_ptr(),
-            sum_row,
-            first: 0,
-            most,
+            stream,
         };
-        for first in (0..tiles).step_by(most.max(1)) {
-            let pass = Pass { first, ..pass };
-            let count = most.min(tiles - first);
-            cpu.pool().run(count.div_ceil(FEW), &|task| {
-                let tiles = task * FEW..count.min((task + 1) * FEW);
-                dispatch(cpu.isa(), Sources { pass: &pass, tiles });
-            });
-            match weights {
-                Weights::Packed(packed) if kept => points::run(cpu, &pass, packed, count),
-                weights => panels::run(cpu, &pass, weights, count, rest),
-            }
+        let tiles = self.tiles(n);
+        if tiles == 0 {
+            return;
         }
-    }
-}
-
-/// A block on its way, and what all tasks share.
-#[derive(Clone, Copy)]
-struct Pass<'a> {
-    plan: &'a Product,
-    source: Pixels<'a>,
-    bias: Option<&'a [f32]>,
-    residual: Option<Pixels<'a>>,
-    activation: Activation,
-    target: *mut f32,
-    target_stride: usize,
-    /// `[point][most][row]` transformed sources.
-    sources: *mut f32,
-    /// `[point][most][row]` sums over channels, where threads share them.
-    sums: *mut f32,
-    sum_row: usize,
-    /// The block's first tile.
-    first: usize,
-    most: usize,
-}
-
-// SAFETY: tasks write different tiles or channels of what the pointers lead to.
-unsafe impl Sync for Pass<'_> {}
-
-impl Pass<'_> {
-    /// Picture of a tile and its first target pixel.
-    #[inline(always)]
-    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
-        let ([h, w], side) = (self.plan.grid(), outputs(self.plan.kernel));
-        let tile = self.first + tile;
-        (tile / (h * w), [tile / w % h * side, tile % w * side])
-    }
-
-    /// The outputs of tile `t` and of `count` filters from `c` on, whose sums at the points are `plane` values apart.
-    ///
-    /// # Safety
-    /// `Product::run` checked target, residual and bias; tasks write different tiles or filters; the sums hold all points.
-    #[inline(always)]
-    unsafe fn write<S: Simd, const R: usize>(
-        &self,
-        s: S,
-        t: usize,
-        [c, count]: [usize; 2],
-        sums: *const f32,
-        plane: usize,
-    ) {
-        let ([height, width], side) = (self.plan.target, outputs(R));
-        let (image, [top, left]) = self.place(t);
-        // SAFETY: as the caller vouches.
-        unsafe {
-            let values = transform::target::<S, R>(s, sums, plane);
-            let bias = match self.bias {
-                Some(bias) => load_part(s, bias.as_ptr().add(c), count),
-                None => s.zero(),
-            };
-            for i in 0..side.min(height - top) {
-                for j in 0..side.min(width - left) {
-                    let pixel = (image * height + top + i) * width + left + j;
-                    let mut value = s.add(values[i][j], bias);
-                    if let Some(residual) = self.residual {
-                        let p = residual.data.as_ptr().add(pixel * residual.stride + c);
-                        value = s.add(value, load_part(s, p, count));
-                    }
-                    let value = self.activation.apply(s, value);
-                    store_part(s, self.target.add(pixel * self.target_stride + c), value, count);
-                }
-            }
-        }
-    }
-}
-
-struct Sources<'a> {
-    pass: &'a Pass<'a>,
-    tiles: Range<usize>,
-}
-
-impl Kernel for Sources<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Pass { plan, source, most, .. } = *self.pass;
-        let channels = plan.groups * plan.depth;
-        let row = Product::row(channels);
-        for t in self.tiles {
-            let (image, [top, left]) = self.pass.place(t);
-            let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
-            let rows = addresses(&source, plan.source, image, at, &plan.zeros);
-            for c in (0..channels).step_by(LANES) {
-                // SAFETY: the addresses are of pixels or zeros; the block has room for its tiles.
-                unsafe {
-                    let out = self.pass.sources.add(t * row + c);
-                    transform::source(s, &rows, c, LANES.min(channels - c), out, most * row);
-                }
-            }
-        }
+        let cut = self.cut(tiles, threads);
+        let (parts, ranges) = (self.width.div_ceil(cut.filters), tiles.div_ceil(cut.tiles));
+        let (len, own) = (own.len() / threads, Shares::new(own));
+        cpu.pool().run_on(self.groups * parts * ranges, &|task, thread| {
+            let (range, rest) = (task % ranges, task / ranges);
+            let (group, first) = (rest / parts, rest % parts * cut.filters);
+            // SAFETY: each thread has a part of its own.
+            let own = unsafe { own.part(thread * len, len) };
+            let filters = first..self.width.min(first + cut.filters);
+            let tiles = range * cut.tiles..tiles.min((range + 1) * cut.tiles);
+            dispatch(cpu.isa(), Outputs { pass: &pass, group, filters, tiles, at_once: cut.at_once, own });
+        });
     }
 }
 
@@ -334,9 +229,19 @@ pub(super) fn addresses(
     zeros: &[f32],
 ) -> [*const f32; POINTS] {
     let mut rows = [zeros.as_ptr(); POINTS];
+    // Before the picture is beyond it: the numbers wrap.
+    let inside = |at: usize, size: usize| at < size && size - at >= SIDE;
+    if inside(at[0], height) && inside(at[1], width) {
+        let first = source.data.as_ptr().wrapping_add(((image * height + at[0]) * width + at[1]) * source.stride);
+        for i in 0..SIDE {
+            for j in 0..SIDE {
+                rows[i * SIDE + j] = first.wrapping_add((i * width + j) * source.stride);
+            }
+        }
+        return rows;
+    }
     for i in 0..SIDE {
         for j in 0..SIDE {
-            // Before the picture is beyond it: the numbers wrap.
             let (y, x) = (at[0].wrapping_add(i), at[1].wrapping_add(j));
             if y < height && x < width {
                 rows[i * SIDE + j] =

@@ -62,7 +62,7 @@ fn check(shape: &ConvShape, n: usize, gap: usize, rectified: bool) {
         let cpu = Cpu::with_isa(2, isa).unwrap();
         let case = format!("{isa} {shape:?} n={n}");
         let plan = Forward::winograd(shape, isa).unwrap();
-        let (mut packed, mut space) = (vec![f32::NAN; plan.packed_len()], vec![f32::NAN; plan.workspace_len(n, 2)]);
+        let (mut packed, mut space) = (vec![f32::NAN; plan.packed_len()], vec![f32::NAN; plan.workspace_len(2)]);
         plan.pack(&cpu, &w, &mut packed);
         let mut y = vec![f32::NAN; dy.len()];
         let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };

@@ -6,16 +6,16 @@ use crate::simd::{LANES, Simd};
 /// Bᵀ times a column of six.
 #[inline(always)]
 fn source_1d<S: Simd>(s: S, d: [S::V; SIDE]) -> [S::V; SIDE] {
-    let (two, four, five) = (s.splat(2.0), s.splat(4.0), s.splat(5.0));
+    let (two, four) = (s.splat(2.0), s.splat(4.0));
     let (a, b) = (s.fnma(four, d[2], d[4]), s.fnma(four, d[1], d[3]));
-    let (c, e) = (s.sub(d[4], d[2]), s.mul(two, s.sub(d[3], d[1])));
+    let (c, e) = (s.sub(d[4], d[2]), s.sub(d[3], d[1]));
     [
-        s.add(s.fnma(five, d[2], s.mul(four, d[0])), d[4]),
+        s.fma(four, s.sub(d[0], d[2]), c),
         s.add(a, b),
         s.sub(a, b),
-        s.add(c, e),
-        s.sub(c, e),
-        s.add(s.fnma(five, d[3], s.mul(four, d[1])), d[5]),
+        s.fma(two, e, c),
+        s.fnma(two, e, c),
+        s.fnma(four, e, s.sub(d[5], d[3])),
     ]
 }
 

@@ -142,7 +142,7 @@ impl Lower<'_, '_> {
         let (y, name) = (self.output(0), kernel.kernel());
         let (weights, plain, floats) = match weights {
             Weights::Plain(id) => (id, true, kernel.plain_workspace_len(self.b.batch, self.threads)),
-            Weights::Packed(id) => (id, false, kernel.workspace_len(self.b.batch, self.threads)),
+            Weights::Packed(id) => (id, false, kernel.workspace_len(self.threads)),
         };
         let workspace = self.b.scratch(floats);
         let (channels, filters) = (shape.channels, shape.filters);

@@ -61,7 +61,7 @@ impl Pack<'_> {
                             kernels.cast_const()
                         }
                         Weights::Packed(packed) => {
-                            packed.as_ptr().add(plan.gathered(self.group, first) + d * taps * LANES)
+                            packed.as_ptr().add(plan.packed(self.group, first) + d * taps * LANES)
                         }
                     };
                     for i in 0..count {
@@ -89,18 +89,16 @@ impl Kernel for Gather<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (plan, valid) = (self.plan, LANES.min(self.plan.width - self.first));
-        let from = &self.weights[self.group * plan.weights.group + self.first * plan.weights.width..];
-        // SAFETY: the plan checked the weights' length; `out` holds a vector for each of a filter's values.
-        unsafe {
-            lanes::gather(
-                s,
-                from.as_ptr(),
-                plan.weights.width,
-                valid,
-                self.out.len() / LANES,
-                self.out.as_mut_ptr(),
-                LANES,
-            )
+        let (steps, taps) = (&plan.weights, plan.kernel * plan.kernel);
+        let from = &self.weights[self.group * steps.group + self.first * steps.width..];
+        // A filter's kernels that follow each other are one run.
+        let run = if steps.depth == taps { plan.depth } else { 1 };
+        for d in (0..plan.depth).step_by(run) {
+            // SAFETY: the plan checked the weights' length; `out` holds a vector for each of a filter's values.
+            unsafe {
+                let (from, out) = (from.as_ptr().add(d * steps.depth), self.out.as_mut_ptr().add(d * taps * LANES));
+                lanes::gather(s, from, steps.width, valid, run * taps, out, LANES);
+            }
         }
     }
 }

@@ -1,0 +1,249 @@
+//! What a task does: sources and weights to the points, products, sums to outputs.
+
+use std::ops::Range;
+
+use super::super::super::tile::{self, Ahead, Tile};
+use super::super::super::{Activation, Epilogue, Pixels};
+use super::super::{POINTS, grid, outputs, transform};
+use super::pack::Pack;
+use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
+use crate::simd::{Kernel, LANES, Simd, load_part, store_part};
+
+/// What all tasks share.
+pub(super) struct Pass<'a> {
+    pub plan: &'a Product,
+    pub source: Pixels<'a>,
+    pub weights: Weights<'a>,
+    pub epilogue: &'a Epilogue<'a>,
+    pub target: *mut f32,
+    pub target_stride: usize,
+    /// Whether whole vectors are streamed: see [`crate::simd::streams`].
+    pub stream: bool,
+}
+
+// SAFETY: tasks write different tiles or channels of what the pointer leads to.
+unsafe impl Sync for Pass<'_> {}
+
+impl Pass<'_> {
+    /// Picture of a tile and its first target pixel.
+    #[inline(always)]
+    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
+        let ([h, w], side) = (grid(self.plan.target, self.plan.kernel), outputs(self.plan.kernel));
+        (tile / (h * w), [tile / w % h * side, tile % w * side])
+    }
+}
+
+/// The outputs of some tiles and of some filters of a group.
+pub(super) struct Outputs<'a> {
+    pub pass: &'a Pass<'a>,
+    pub group: usize,
+    pub filters: Range<usize>,
+    pub tiles: Range<usize>,
+    /// Tiles that are transformed at once.
+    pub at_once: usize,
+    pub own: &'a mut [f32],
+}
+
+impl Kernel for Outputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let plan = self.pass.plan;
+        let [weights, sources, _] = plan.own();
+        let (own_weights, rest) = self.own.split_at_mut(weights);
+        let (own_sources, own_sums) = rest.split_at_mut(sources);
+        let kept = plan.keeps(self.filters.len());
+        for tile in self.tiles.clone().step_by(self.at_once) {
+            for filter in self.filters.clone().step_by(FILTERS) {
+                let part = Part {
+                    pass: self.pass,
+                    group: self.group,
+                    filters: filter..self.filters.end.min(filter + FILTERS),
+                    tiles: tile..self.tiles.end.min(tile + self.at_once),
+                    sources: own_sources.as_mut_ptr(),
+                    sums: own_sums.as_mut_ptr(),
+                };
+                // SAFETY: `Product::run` checked source, weights, target, residual and bias; the task's own memory has room
+                // for the weights, sources and sums of a part; tasks write different tiles or channels.
+                unsafe {
+                    for d in (0..plan.depth).step_by(DEPTH) {
+                        let depth = d..plan.depth.min(d + DEPTH);
+                        if plan.depth > DEPTH || filter == self.filters.start {
+                            part.transform_sources(s, &depth);
+                        }
+                        for (i, panel) in part.panels().enumerate() {
+                            let place = if kept { i * Product::panel_len(depth.len(), plan.panel()) } else { 0 };
+                            let weights = own_weights[place..].as_mut_ptr();
+                            if !kept || tile == self.tiles.start {
+                                part.transform_weights(s, &depth, &panel, weights);
+                            }
+                            part.sum(s, &depth, &panel, weights);
+                        }
+                    }
+                    if plan.kernel == 3 { part.write::<S, 3>(s) } else { part.write::<S, 5>(s) }
+                }
+            }
+        }
+        if self.pass.stream {
+            s.fence();
+        }
+    }
+}
+
+/// What a task sums at once.
+struct Part<'a> {
+    pass: &'a Pass<'a>,
+    group: usize,
+    filters: Range<usize>,
+    tiles: Range<usize>,
+    /// `[point][tile][channel]`
+    sources: *mut f32,
+    /// `[point][panel][tile][lanes]`
+    sums: *mut f32,
+}
+
+/// A panel of filters.
+struct Panel {
+    first: usize,
+    lanes: usize,
+    /// Filters before it in the part.
+    before: usize,
+}
+
+impl Part<'_> {
+    fn panels(&self) -> impl Iterator<Item = Panel> + use<'_> {
+        let plan = self.pass.plan;
+        let firsts = self.filters.clone().step_by(plan.panel());
+        firsts.map(move |first| Panel { first, lanes: plan.lanes(first), before: first - self.filters.start })
+    }
+
+    /// Values from the sums at a point to those at the next one.
+    fn sum_plane(&self) -> usize {
+        self.tiles.len() * self.filters.len().next_multiple_of(LANES) + LANES
+    }
+
+    /// Values of a tile's sources at a point, and from a point to the next one.
+    fn source_steps(&self, depth: &Range<usize>) -> [usize; 2] {
+        let row = depth.len().next_multiple_of(LANES);
+        [row, self.tiles.len() * row + LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn transform_sources<S: Simd>(&self, s: S, depth: &Range<usize>) {
+        let Pass { plan, source, .. } = self.pass;
+        let [row, plane] = self.source_steps(depth);
+        for (i, t) in self.tiles.clone().enumerate() {
+            let (image, [top, left]) = self.pass.place(t);
+            let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
+            let rows = addresses(source, plan.source, image, at, &plan.zeros);
+            for c in (0..depth.len()).step_by(LANES) {
+                let (offset, lanes) = (self.group * plan.depth + depth.start + c, LANES.min(depth.len() - c));
+                // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
+                unsafe { transform::source(s, &rows, offset, lanes, self.sources.add(i * row + c), plane) };
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transform_weights<S: Simd>(&self, s: S, depth: &Range<usize>, panel: &Panel, out: *mut f32) {
+        let Pass { plan, weights, .. } = *self.pass;
+        let Panel { first, lanes, .. } = *panel;
+        let plane = Product::panel_len(depth.len(), lanes) / POINTS;
+        Pack { plan, weights, group: self.group, first, lanes, depth: depth.clone(), out, plane }.run(s);
+    }
+
+    /// Adds the products of some channels and a panel of filters at all points.
+    #[inline(always)]
+    unsafe fn sum<S: Simd>(&self, s: S, depth: &Range<usize>, panel: &Panel, weights: *const f32) {
+        let Panel { first, lanes, before } = *panel;
+        let plan = self.pass.plan;
+        let [row, source_plane] = self.source_steps(depth);
+        let (mr, count) = (tile::pixels(S::WIDE, plan.width), self.tiles.len());
+        let (plane, sum_plane) = (Product::panel_len(depth.len(), lanes) / POINTS, self.sum_plane());
+        let (mut rows, mut targets) = ([std::ptr::null::<f32>(); TILES], [0; TILES]);
+        for (i, target) in targets.iter_mut().enumerate() {
+            *target = i;
+        }
+        for point in 0..POINTS {
+            let first_row = self.sources.cast_const().wrapping_add(point * source_plane);
+            for (i, row_of) in rows.iter_mut().enumerate() {
+                *row_of = first_row.wrapping_add(i * row);
+            }
+            for i in (0..count).step_by(mr) {
+                // The next tile's sources, runs too short to be foreseen.
+                let mut next = rows[0].wrapping_add((i + mr) * row);
+                for _ in 0..mr * row / LANES {
+                    s.prefetch_first(next);
+                    next = next.wrapping_add(LANES);
+                }
+                let tile = Tile {
+                    rows: rows[i..].as_ptr(),
+                    positions: 1,
+                    step: None,
+                    depth: depth.len(),
+                    weights: weights.wrapping_add(point * plane),
+                    ahead: Ahead::NOTHING,
+                    targets: targets[i..].as_ptr(),
+                    first: depth.start == 0,
+                    last: false,
+                    lanes: LANES - (lanes - lanes.min(plan.width - first)),
+                    target: self.sums.wrapping_add(point * sum_plane + before * count),
+                    target_stride: lanes,
+                    stream: false,
+                    bias: std::ptr::null(),
+                    residual: std::ptr::null(),
+                    residual_stride: 0,
+                    activation: Activation::None,
+                };
+                // SAFETY: as the caller vouches.
+                unsafe { tile::run(s, mr.min(count - i), lanes / LANES, &tile) }
+            }
+        }
+    }
+
+    /// From sums to outputs.
+    #[inline(always)]
+    unsafe fn write<S: Simd, const R: usize>(&self, s: S) {
+        let (plan, count) = (self.pass.plan, self.tiles.len());
+        for (i, t) in self.tiles.clone().enumerate() {
+            for Panel { first, lanes, before } in self.panels() {
+                for lane in (0..lanes).step_by(LANES) {
+                    let sums = self.sums.cast_const().wrapping_add(before * count + i * lanes + lane);
+                    let channels = [self.group * plan.width + first + lane, LANES.min(plan.width - first - lane)];
+                    // SAFETY: as the caller vouches.
+                    unsafe { self.write_vector::<S, R>(s, t, channels, sums) }
+                }
+            }
+        }
+    }
+
+    /// The outputs of tile `t` and of `count` filters from `c` on.
+    #[inline(always)]
+    unsafe fn write_vector<S: Simd, const R: usize>(&self, s: S, t: usize, [c, count]: [usize; 2], sums: *const f32) {
+        let Pass { plan, epilogue, target, target_stride, stream, .. } = *self.pass;
+        let ([height, width], side) = (plan.target, outputs(R));
+        let (image, [top, left]) = self.pass.place(t);
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let values = transform::target::<S, R>(s, sums, self.sum_plane());
+            let bias = match epilogue.bias {
+                Some(bias) => load_part(s, bias.as_ptr().add(c), count),
+                None => s.zero(),
+            };
+            for i in 0..side.min(height - top) {
+                for j in 0..side.min(width - left) {
+                    let pixel = (image * height + top + i) * width + left + j;
+                    let mut value = s.add(values[i][j], bias);
+                    if let Some(residual) = epilogue.residual {
+                        let p = residual.data.as_ptr().add(pixel * residual.stride + c);
+                        value = s.add(value, load_part(s, p, count));
+                    }
+                    let value = epilogue.activation.apply(s, value);
+                    let p = target.add(pixel * target_stride + c);
+                    if stream { s.stream(p, value) } else { store_part(s, p, value, count) }
+                }
+            }
+        }
+    }
+}
