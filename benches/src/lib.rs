@@ -1,6 +1,7 @@
 //! Kernels on fixed problems, ready to run again and again.
 
 use ocelli_kernels::Cpu;
+use ocelli_kernels::arena::{Arena, Span};
 use ocelli_kernels::conv::{Activation, DataGradient, Epilogue, Forward, Pass, Pixels, PixelsMut, WeightGradient};
 use ocelli_kernels::elementwise::{Extent, View, ViewMut};
 use ocelli_kernels::geometry::{ConvShape, PoolShape, Window};
@@ -127,8 +128,8 @@ fn area([h, w]: [usize; 2]) -> usize {
     h * w
 }
 
-/// Packing the weights is part of it, as it is of a training step.
-/// A pass of a convolution of `n` pictures, ready to run.
+/// A pass of a convolution of `n` pictures, ready to run. Forward of one picture takes packed weights, as inference does; else
+/// packing them is part of it, as it is of a training step.
 pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form) -> Work {
     let (c, k, threads) = (shape.channels, shape.filters, cpu.pool().threads());
     let (isa, exact, possible) = (cpu.isa(), form == Form::Direct, "a shape that Winograd's form fits");
@@ -140,10 +141,17 @@ pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form
                 Form::Winograd => Forward::winograd(&shape, isa).expect(possible),
                 _ => Forward::new(&shape, isa, exact),
             };
-            let mut space = vec![0.0; kernel.plain_workspace_len(n, threads)];
+            let (mut space, all) = workspace(kernel.plain_workspace_len(n, threads));
+            let mut packed = vec![0.0; kernel.packed_len()];
+            kernel.pack(cpu, &w, &mut packed);
             Box::new(move |cpu| {
                 let (x, y) = (Pixels { data: &x, stride: c }, PixelsMut { data: &mut y, stride: k });
-                kernel.run_plain(cpu, n, x, &w, &Epilogue::default(), y, &mut space);
+                let space = space.f32_mut(all);
+                if n == 1 {
+                    kernel.run(cpu, n, x, &packed, &Epilogue::default(), y, space);
+                } else {
+                    kernel.run_plain(cpu, n, x, &w, &Epilogue::default(), y, space);
+                }
             })
         }
         Pass::DataGradient => {
@@ -151,10 +159,10 @@ pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form
                 Form::Winograd => DataGradient::winograd(&shape, isa).expect(possible),
                 _ => DataGradient::new(&shape, isa, exact),
             };
-            let mut space = vec![0.0; kernel.workspace_len(n, threads)];
+            let (mut space, all) = workspace(kernel.workspace_len(n, threads));
             Box::new(move |cpu| {
                 let (dy, dx) = (Pixels { data: &y, stride: k }, PixelsMut { data: &mut x, stride: c });
-                kernel.run(cpu, n, dy, &w, None, dx, &mut space);
+                kernel.run(cpu, n, dy, &w, None, dx, space.f32_mut(all));
             })
         }
         Pass::WeightGradient => {
@@ -162,13 +170,20 @@ pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form
                 Form::Winograd => WeightGradient::winograd(&shape, isa).expect(possible),
                 _ => WeightGradient::new(&shape, isa, exact),
             };
-            let (mut space, mut db) = (vec![0.0; kernel.workspace_len(n, threads)], vec![0.0; k]);
+            let (mut space, all) = workspace(kernel.workspace_len(n, threads));
+            let mut db = vec![0.0; k];
             Box::new(move |cpu| {
                 let (x, dy) = (Pixels { data: &x, stride: c }, Pixels { data: &y, stride: k });
-                kernel.run(cpu, n, x, dy, &mut w, Some(&mut db), &mut space);
+                kernel.run(cpu, n, x, dy, &mut w, Some(&mut db), space.f32_mut(all));
             })
         }
     }
+}
+
+/// Scratch memory as a plan has it, of large pages where the system has them.
+fn workspace(values: usize) -> (Arena, Span) {
+    let bytes = values * size_of::<f32>();
+    (Arena::new(bytes).expect("memory for a workspace"), Span { start: 0, len: bytes })
 }
 
 /// With the positions of the maxima, as training needs them.

@@ -59,6 +59,11 @@ impl Segments {
         self.rows
     }
 
+    /// Segments of `n` pictures.
+    pub fn count(&self, n: usize) -> usize {
+        self.units(n) * self.bands
+    }
+
     /// Units of `n` pictures: what the upper part of the tree joins.
     pub fn units(&self, n: usize) -> usize {
         n.div_ceil(self.images)

@@ -59,7 +59,7 @@ impl Chain {
     /// The shapes do not [fit](Chain::fits).
     pub fn new(shapes: &[ConvShape], isa: Isa) -> Chain {
         assert!(Chain::fits(shapes), "not a chain: {shapes:?}");
-        let stages = shapes.iter().map(|shape| Arc::new(Forward::plain(shape, isa, false))).collect();
+        let stages = shapes.iter().map(|shape| Arc::new(Forward::plain(shape, isa))).collect();
         let mut chain = Chain { stages, shapes: shapes.to_vec(), step: 1 };
         let fits = |&rows: &usize| chain.wide(rows).iter().sum::<usize>() <= ROOM;
         chain.step = (1..=chain.middle().output()[0]).take_while(fits).last().unwrap_or(1);

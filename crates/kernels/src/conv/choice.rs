@@ -18,8 +18,9 @@ pub enum Pass {
     WeightGradient,
 }
 
-/// Pictures for which the choice is made: a plan serves any number, and a picture's bits must not depend on it.
-pub const PICTURES: usize = 16;
+/// Pictures for which the choice is made: a plan serves any number, and a picture's bits must not depend on it. Forward counts for
+/// one picture as much, of which inference has no more; few tiles use the transformed weights less often.
+pub const PICTURES: [usize; 2] = [1, 16];
 
 /// What a form's parts cost, in multiply-adds of a vector by the direct form.
 #[derive(Clone, Copy, Debug)]
@@ -37,41 +38,55 @@ struct Costs {
 // fit: begin
 /// Forward and data gradient, for kernels of 3 and of 5.
 const PRODUCT: [Costs; 2] = [
-    Costs { product: 1.89, source: 445.2, target: 337.9, weights: 115.3 },
-    Costs { product: 1.56, source: 519.4, target: 355.8, weights: 2610.1 },
+    Costs { product: 1.52, source: 0.0, target: 503.2, weights: 222.8 },
+    Costs { product: 1.25, source: 45.4, target: 522.6, weights: 510.2 },
 ];
 /// Weight gradient.
 const WEIGHTS: [Costs; 2] = [
-    Costs { product: 1.45, source: 1280.1, target: 800.0, weights: 937.2 },
-    Costs { product: 1.82, source: 1831.9, target: 0.0, weights: 4116.1 },
+    Costs { product: 1.43, source: 0.0, target: 515.7, weights: 91.0 },
+    Costs { product: 1.81, source: 0.0, target: 393.8, weights: 0.0 },
 ];
-/// Estimate of Winograd's time by the direct form's up to which it is taken.
-const LIMIT: f64 = 1.03;
 // fit: end
 
-/// What both forms of a pass do for [`PICTURES`] pictures, in vectors of 16: multiply-adds of the direct form; multiply-adds at
-/// the points, transformed source tiles, target tiles and kernels of Winograd's.
-pub fn work(shape: &ConvShape, pass: Pass) -> [f64; 5] {
+/// What both forms of a pass do for `n` pictures, in vectors of 16: multiply-adds of the direct form; multiply-adds at the points,
+/// transformed source tiles, target tiles and kernels of Winograd's.
+pub fn work(shape: &ConvShape, pass: Pass, n: usize) -> [f64; 5] {
     let kernel = shape.window.kernel[0];
     let (source, target, size) = match pass {
         Pass::DataGradient => (shape.filters, shape.channels, shape.input),
         _ => (shape.channels, shape.filters, shape.output()),
     };
     let vectors = |channels: usize| (channels.div_ceil(LANES)) as f64;
-    let tiles = (PICTURES * winograd::tiles(size, kernel)) as f64;
+    let tiles = (n * winograd::tiles(size, kernel)) as f64;
     // A vector's kernels are those of 16 target channels and one source channel.
     let kernels = (source / shape.groups) as f64 * vectors(target);
-    let direct = PICTURES as f64 * shape.macs() as f64 / LANES as f64;
-    [direct, tiles * winograd::POINTS as f64 * kernels, tiles * vectors(source), tiles * vectors(target), kernels]
+    let times = match pass {
+        Pass::WeightGradient => winograd::WeightGradient::times(shape, n),
+        _ => winograd::Product::times([source, target].map(|channels| channels / shape.groups), tiles as usize),
+    };
+    let [sources, targets, weights] = times.map(|times| times as f64);
+    let direct = n as f64 * shape.macs() as f64 / LANES as f64;
+    [
+        direct,
+        tiles * winograd::POINTS as f64 * kernels,
+        sources * tiles * vectors(source),
+        targets * tiles * vectors(target),
+        weights * kernels,
+    ]
 }
 
 /// Whether Winograd's form, which is possible, is also the faster one.
 pub(super) fn pays(shape: &ConvShape, pass: Pass) -> bool {
     let costs = if pass == Pass::WeightGradient { WEIGHTS } else { PRODUCT };
     let costs = costs[usize::from(shape.window.kernel[0] == 5)];
-    let [direct, product, source, target, weights] = work(shape, pass);
-    let parts = [(costs.product, product), (costs.source, source), (costs.target, target), (costs.weights, weights)];
-    parts.iter().map(|(cost, count)| cost * count).sum::<f64>() < LIMIT * direct
+    let estimate = |n: usize| {
+        let [direct, product, source, target, weights] = work(shape, pass, n);
+        let parts =
+            [(costs.product, product), (costs.source, source), (costs.target, target), (costs.weights, weights)];
+        parts.iter().map(|(cost, count)| cost * count).sum::<f64>() / direct
+    };
+    let [one, many] = PICTURES;
+    (if pass == Pass::Forward { estimate(one) } else { 1.0 }) * estimate(many) < 1.0
 }
 
 #[cfg(test)]
@@ -88,7 +103,7 @@ mod tests {
             (56, 64, 64, 3, ["winograd"; 3]),
             (14, 256, 256, 3, ["winograd"; 3]),
             (7, 512, 512, 3, ["winograd"; 3]),
-            (27, 96, 256, 5, ["winograd", "winograd", "tiles"]),
+            (27, 96, 256, 5, ["winograd"; 3]),
             // Of four tiles of 16 outputs 36 of 64 are used.
             (6, 32, 32, 3, direct),
             (13, 32, 32, 3, direct),
@@ -111,9 +126,9 @@ mod tests {
         let window = Window { padding: [1; 4], ..Window::new([3, 3]) };
         let shape = ConvShape { input: [12, 12], channels: 32, filters: 64, groups: 1, window };
         let turned = ConvShape { channels: 64, filters: 32, ..shape };
-        assert_eq!(work(&shape, Pass::DataGradient), work(&turned, Pass::Forward));
+        assert_eq!(work(&shape, Pass::DataGradient, 16), work(&turned, Pass::Forward, 16));
         // 9 tiles a picture; 2 vectors of sources by 4 of targets.
-        let [direct, product, source, target, weights] = work(&shape, Pass::Forward);
+        let [direct, product, source, target, weights] = work(&shape, Pass::Forward, 16);
         assert_eq!([direct, product], [16.0 * 144.0 * 9.0 * 128.0, 16.0 * 9.0 * 36.0 * 128.0]);
         assert_eq!([source, target, weights], [16.0 * 9.0 * 2.0, 16.0 * 9.0 * 4.0, 128.0]);
     }

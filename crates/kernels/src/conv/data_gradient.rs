@@ -32,6 +32,10 @@ enum Algorithm {
 impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
+        if let Some(winograd) = DataGradient::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::DataGradient))
+        {
+            return winograd;
+        }
         let widened = if Depthwise::fits(shape) { None } else { Widened::groups(shape) };
         let weights = weight_steps(shape);
         let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
@@ -47,12 +51,6 @@ impl DataGradient {
         } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {
-            if !exact
-                && let Some(winograd) = DataGradient::winograd(shape, isa)
-                && pays(shape, Pass::DataGradient)
-            {
-                return winograd;
-            }
             Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
         };
         DataGradient { algorithm }

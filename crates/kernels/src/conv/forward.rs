@@ -35,6 +35,11 @@ impl Forward {
     /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out. `exact` sums
     /// products as the definition does: no Winograd.
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+        let winograd =
+            |shape: &ConvShape| Forward::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::Forward));
+        if let Some(winograd) = winograd(shape) {
+            return winograd;
+        }
         let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
         let planar = Planar::new(shape.input, shape.output(), groups, &phases(shape), weight_steps(shape));
         if let Some(plan) = planar.filter(|_| !Depthwise::fits(shape)) {
@@ -42,26 +47,20 @@ impl Forward {
         }
         let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
         if let Some(widened) = few.or_else(|| Widened::groups(shape).filter(|_| !Depthwise::fits(shape))) {
-            let wider = Box::new(Forward::plain(&widened.shape(), isa, exact));
-            let plain = (widened.columns > 1).then(|| Box::new(Forward::plain(shape, isa, exact)));
+            let wider = widened.shape();
+            let wider = Box::new(winograd(&wider).unwrap_or_else(|| Forward::plain(&wider, isa)));
+            let plain = (widened.columns > 1).then(|| Box::new(Forward::plain(shape, isa)));
             return Forward { algorithm: Algorithm::Widened { widened, wider, plain } };
         }
-        Forward::plain(shape, isa, exact)
+        Forward::plain(shape, isa)
     }
 
-    /// Without pixels of several columns or groups as one, and without vectors of pixels: a tile of channels, where Winograd's
-    /// form does not fit.
-    pub(super) fn plain(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+    /// Without pixels of several columns or groups as one, and without vectors of pixels: a tile of channels.
+    pub(super) fn plain(shape: &ConvShape, isa: Isa) -> Forward {
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape, false, phases(shape)))
         } else {
             let weights = weight_steps(shape);
-            if !exact
-                && let Some(winograd) = Forward::winograd(shape, isa)
-                && pays(shape, Pass::Forward)
-            {
-                return winograd;
-            }
             let (mut phases, padded) = (phases(shape), Padded::new(shape));
             let mut source = shape.input;
             let mut groups = [shape.groups, shape.group_channels(), shape.group_filters()];

@@ -26,8 +26,8 @@ use crate::geometry::ConvShape;
 pub(super) const POINTS: usize = 36;
 /// Side of a tile's source.
 const SIDE: usize = 6;
-/// With fewer channels or filters than these in a group, the transforms cost more than the products save.
-const CHANNELS: usize = 32;
+/// With fewer channels or filters than these in a group, vectors of them are not full.
+const CHANNELS: usize = 16;
 
 /// Whether Winograd's form is possible, and may pay.
 pub(super) fn fits(shape: &ConvShape) -> bool {

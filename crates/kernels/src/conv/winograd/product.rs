@@ -141,22 +141,28 @@ impl Product {
         });
     }
 
+    /// How often the sources, targets and weights of so many tiles are transformed, with so many channels in a group.
+    pub fn times([depth, width]: [usize; 2], tiles: usize) -> [usize; 3] {
+        let sources = if depth <= DEPTH { 1 } else { width.div_ceil(FILTERS) };
+        let weights = if depth.max(width) <= DEPTH { 1 } else { tiles.div_ceil(TILES) };
+        [sources, 1, weights]
+    }
+
     fn cut(&self, tiles: usize, threads: usize) -> Cut {
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
         let mr = tile::pixels(self.isa == Isa::Avx512, self.width);
         let parts = |filters: usize| self.groups * self.width.div_ceil(filters);
         let chunks = tiles.div_ceil(TILES);
         // Of few channels, all of whose sources stay, a task takes all filters.
         let mut filters = if self.depth <= DEPTH { self.width.next_multiple_of(FEWEST) } else { FILTERS };
         // Fewer filters rather than fewer tiles, for which all weights would be transformed again.
-        while parts(filters) * chunks < wanted && filters > FEWEST {
+        while threads > 1 && parts(filters) * chunks < 2 * threads && filters > FEWEST {
             filters = (filters / 2).next_multiple_of(FEWEST);
         }
         let parts = parts(filters);
-        let chunks = chunks.max(wanted.div_ceil(parts)).min(tiles.div_ceil(mr));
+        let chunks = chunks.max(threads.div_ceil(parts)).min(tiles.div_ceil(mr));
         let at_once = tiles.div_ceil(chunks).next_multiple_of(mr);
         // Where the weights stay too, they are transformed once for several times as many tiles.
-        let times = if self.keeps(filters) { (chunks * parts / (2 * wanted)).max(1) } else { 1 };
+        let times = if self.keeps(filters) { (chunks * parts / (8 * threads)).max(1) } else { 1 };
         Cut { filters, at_once, tiles: times * at_once }
     }
 

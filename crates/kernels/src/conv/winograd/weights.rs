@@ -15,8 +15,11 @@ use crate::segments::{Reduction, Segment, Segments};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 use crate::{Cpu, Isa};
 
-/// Most tiles of a segment, unless one row has more.
-const SEGMENT: usize = 256;
+/// Fewest and most tiles of a segment, unless one row has more: few where a segment has few parts, so that 16 pictures give
+/// tasks for several threads.
+const SEGMENT: [usize; 2] = [64, 256];
+/// Tiles of a segment for each part.
+const FOR_A_PART: usize = 32;
 /// Most channels and filters of a task, whole panels: its sums are 1.2 MB.
 const CHANNELS: usize = 128;
 const FILTERS: usize = 64;
@@ -59,7 +62,20 @@ impl WeightGradient {
         let grid = grid(shape.output(), shape.window.kernel[0]);
         let panel = if isa == Isa::Avx512 { 2 * LANES } else { LANES };
         let zeros = vec![0.0; shape.channels.max(shape.filters)];
-        WeightGradient { shape: *shape, grid, segments: Segments::of(grid, SEGMENT), panel, zeros }
+        WeightGradient { shape: *shape, grid, segments: WeightGradient::segments(shape), panel, zeros }
+    }
+
+    /// How a batch is cut, whatever the processor.
+    pub fn segments(shape: &ConvShape) -> Segments {
+        let parts = shape.groups * shape.group_channels().div_ceil(CHANNELS) * shape.group_filters().div_ceil(FILTERS);
+        let tiles = (FOR_A_PART * parts).clamp(SEGMENT[0], SEGMENT[1]);
+        Segments::of(grid(shape.output(), shape.window.kernel[0]), tiles)
+    }
+
+    /// How often sources, gradients and sums are transformed for `n` pictures.
+    pub fn times(shape: &ConvShape, n: usize) -> [usize; 3] {
+        let (channels, filters) = (shape.group_channels().div_ceil(CHANNELS), shape.group_filters().div_ceil(FILTERS));
+        [filters, channels, WeightGradient::segments(shape).count(n)]
     }
 
     fn taps(&self) -> usize {
@@ -72,19 +88,29 @@ impl WeightGradient {
             .map(|(most, all)| most.min(all.next_multiple_of(LANES)))
     }
 
-    /// Tiles that a task transforms at once.
-    fn tiles(&self) -> usize {
+    /// Most tiles that a task transforms at once.
+    fn most_tiles(&self) -> usize {
         SOURCES / self.most()[0].max(64)
     }
 
+    /// Channels and filters of a part: fewer where there would be fewer tasks than threads have use for.
+    fn cut(&self, n: usize, threads: usize) -> [usize; 2] {
+        let [mut channels, mut filters] = self.most();
+        let tasks = |cut| self.shape.groups * self.parts(cut).iter().product::<usize>() * self.segments.units(n);
+        while threads > 1 && tasks([channels, filters]) < 2 * threads && channels.max(filters) > LANES {
+            let larger = if channels > LANES && channels >= filters { &mut channels } else { &mut filters };
+            *larger = (*larger / 2).next_multiple_of(LANES);
+        }
+        [channels, filters]
+    }
+
     /// How many parts there are along the channels and the filters of a group.
-    fn parts(&self) -> [usize; 2] {
-        let [channels, filters] = self.most();
+    fn parts(&self, [channels, filters]: [usize; 2]) -> [usize; 2] {
         [self.shape.group_channels().div_ceil(channels), self.shape.group_filters().div_ceil(filters)]
     }
 
-    fn part(&self, part: usize) -> Part {
-        let ([across, down], [channels, filters]) = (self.parts(), self.most());
+    fn part(&self, part: usize, cut @ [channels, filters]: [usize; 2]) -> Part {
+        let [across, down] = self.parts(cut);
         let (group, channel, filter) = (part / (across * down), part / down % across * channels, part % down * filters);
         Part {
             group,
@@ -97,12 +123,14 @@ impl WeightGradient {
     /// map all points to one set of a cache.
     fn own(&self) -> [usize; 3] {
         let [channels, filters] = self.most();
-        [channels * filters, self.tiles() * channels, self.tiles() * filters].map(|plane| POINTS * (plane + LANES))
+        [channels * filters, self.most_tiles() * channels, self.most_tiles() * filters]
+            .map(|plane| POINTS * (plane + LANES))
     }
 
     /// The results of a part are `[vector of filters][channel][element][lane]`, then the bias's `[filter]`.
     fn reduction(&self, n: usize, threads: usize) -> Reduction {
-        let ([across, down], [channels, filters]) = (self.parts(), self.most());
+        let cut @ [channels, filters] = self.cut(n, threads);
+        let [across, down] = self.parts(cut);
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let most = channels * filters * self.taps() + filters;
         let parts = self.shape.groups * across * down;
@@ -110,7 +138,8 @@ impl WeightGradient {
     }
 
     pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
-        self.reduction(n, threads).workspace_len(threads)
+        // Fewer pictures are cut into more parts.
+        (1..=n).map(|n| self.reduction(n, threads).workspace_len(threads)).max().unwrap_or(0)
     }
 
     /// As [`super::super::WeightGradient::run`], for `n` > 0 pictures.
@@ -131,11 +160,13 @@ impl WeightGradient {
         assert!(dw.len() >= shape.weights(), "dw: {} values of {}", dw.len(), shape.weights());
         assert!(db.as_ref().is_none_or(|db| db.len() >= shape.filters), "db: less than {} values", shape.filters);
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
+        let threads = cpu.pool().threads();
+        let cut = self.cut(n, threads);
         let sum = |part: usize, segment: &Segment, own: &mut [f32], out: &mut [f32]| {
-            dispatch(cpu.isa(), SegmentSum { plan: self, x, dy, part: self.part(part), segment, own, out });
+            dispatch(cpu.isa(), SegmentSum { plan: self, x, dy, part: self.part(part, cut), segment, own, out });
         };
         let finish = |part: usize, sums: &[f32]| {
-            let part = self.part(part);
+            let part = self.part(part, cut);
             let place = part.group * shape.group_filters() + part.filters.start;
             if let Some(db) = db.as_ref().filter(|_| part.channels.start == 0) {
                 let from = part.padded().iter().product::<usize>() * self.taps();
@@ -144,7 +175,7 @@ impl WeightGradient {
             }
             dispatch(cpu.isa(), Write { plan: self, part, sums, dw: &dw });
         };
-        self.reduction(n, cpu.pool().threads()).run(cpu, workspace, &sum, &finish);
+        self.reduction(n, threads).run(cpu, workspace, &sum, &finish);
     }
 }
 
@@ -183,8 +214,10 @@ impl SegmentSum<'_> {
         let (sources, gradients) = (sums.wrapping_add(own_sums), sums.wrapping_add(own_sums + own_sources));
         let sum_plane = channels * filters + LANES;
         let bias = self.out[channels * filters * R * R..][..filters].as_mut_ptr();
-        for t in (0..count).step_by(plan.tiles()) {
-            let tiles = first + t..first + count.min(t + plan.tiles());
+        // As many each time, so that none are few.
+        let at_once = count.div_ceil(count.div_ceil(plan.most_tiles()));
+        for t in (0..count).step_by(at_once) {
+            let tiles = first + t..first + count.min(t + at_once);
             let start = if t == 0 { Start::Zero } else { Start::Added };
             // SAFETY: as the caller vouches.
             unsafe {
