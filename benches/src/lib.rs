@@ -142,8 +142,10 @@ pub fn convolution(cpu: &Cpu, pass: Pass, n: usize, shape: ConvShape, form: Form
                 _ => Forward::new(&shape, isa, exact),
             };
             let (mut space, all) = workspace(kernel.plain_workspace_len(n, threads));
-            let mut packed = vec![0.0; kernel.packed_len()];
-            kernel.pack(cpu, &w, &mut packed);
+            let mut packed = vec![0.0; if n == 1 { kernel.packed_len() } else { 0 }];
+            if n == 1 {
+                kernel.pack(cpu, &w, &mut packed);
+            }
             Box::new(move |cpu| {
                 let (x, y) = (Pixels { data: &x, stride: c }, PixelsMut { data: &mut y, stride: k });
                 let space = space.f32_mut(all);

@@ -25,6 +25,8 @@ const PARTS: usize = 4;
 struct Sample {
     name: String,
     work: [f64; 1 + PARTS],
+    /// The work by whose estimates, multiplied, the form is chosen.
+    decides: Vec<[f64; 1 + PARTS]>,
     ratio: f64,
 }
 
@@ -36,8 +38,10 @@ fn main() -> Result<(), String> {
         let shape = conv(side, channels, filters, kernel, 1, (kernel / 2) as isize, groups);
         let of = if groups > 1 { format!(", {groups} groups") } else { String::new() };
         let name = format!("{kernel}x{kernel} {channels}→{filters}{of} at {side}x{side}, {n}, {what}");
+        let counts = if pass == Pass::Forward { &PICTURES[..] } else { &PICTURES[1..] };
+        let decides = counts.iter().map(|&n| work(&shape, pass, n)).collect();
         let place = [usize::from(pass == Pass::WeightGradient), usize::from(kernel == 5)];
-        (place, Sample { name, work: work(&shape, pass, n), ratio: ratio(&cpu, n, pass, shape) })
+        (place, Sample { name, work: work(&shape, pass, n), decides, ratio: ratio(&cpu, n, pass, shape) })
     };
     let mut samples: [[Vec<Sample>; 2]; 2] = Default::default();
     for problem in problems() {
@@ -55,14 +59,19 @@ fn main() -> Result<(), String> {
             samples[a][b].push(sample);
         }
     }
-    let judged =
-        |[a, b]: [usize; 2]| samples[a][b].iter().map(move |sample| (sample, estimate(&sample.work, costs[a][b])));
-    let judged: Vec<(&Sample, f64)> = [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter().flat_map(judged).collect();
-    for (sample, estimate) in &judged {
-        let mark = if (*estimate < 1.0) != (sample.ratio < 1.0) { "  other choice" } else { "" };
-        println!("{:48} {:5.2} estimated {estimate:5.2}{mark}", sample.name, sample.ratio);
+    // Mean logarithm of the factor of time that the choice costs.
+    let (mut lost, mut count) = (0.0, 0);
+    for [a, b] in [[0, 0], [0, 1], [1, 0], [1, 1]] {
+        for Sample { name, work, decides, ratio } in &samples[a][b] {
+            let chosen = decides.iter().map(|work| estimate(work, costs[a][b])).product::<f64>() < 1.0;
+            let right = chosen == (*ratio < 1.0);
+            lost += if right { 0.0 } else { ratio.ln().abs() };
+            count += 1;
+            let mark = if right { "" } else { "  other choice" };
+            println!("{name:48} {ratio:5.2} estimated {:5.2}{mark}", estimate(work, costs[a][b]));
+        }
     }
-    println!("time lost by the choice: {:.1} %\n", 100.0 * lost(&judged).exp_m1());
+    println!("time lost by the choice: {:.1} %\n", 100.0 * (lost / f64::from(count)).exp_m1());
     let text = format!(
         "/// Forward and data gradient, for kernels of 3 and of 5.\n{}/// Weight gradient.\n{}",
         table("PRODUCT", product),
@@ -142,12 +151,6 @@ fn fit(samples: &[Sample]) -> [f64; PARTS] {
         }
     }
     costs
-}
-
-/// Mean logarithm of the factor of time that the choice costs.
-fn lost(judged: &[(&Sample, f64)]) -> f64 {
-    let wrong = judged.iter().filter(|(sample, estimate)| (*estimate < 1.0) != (sample.ratio < 1.0));
-    wrong.map(|(sample, _)| sample.ratio.ln().abs()).sum::<f64>() / judged.len() as f64
 }
 
 fn table(name: &str, kernels: [[f64; PARTS]; 2]) -> String {

@@ -66,8 +66,8 @@ fn opening() {
     assert!(taken < told + told / 4, "{taken} bytes at the most, {told} told");
 }
 
-/// Winograd's packed weights, four times as large as the weights, are a quarter of what training with evaluation takes; the
-/// gradients of the linear layer are never in memory.
+/// Packed weights, which only evaluation has, are a seventh of what training with evaluation takes; the gradients of the linear
+/// layer are never in memory.
 fn narrow() -> Resolved {
     let text = "format = 1\nname = \"narrow\"\ninput = [3, 32, 32]\nclasses = 10\nlayers = [\n\
         { type = \"conv\", filters = 128, kernel = 3, padding = 1 },\n{ type = \"relu\" },\n\
@@ -99,7 +99,7 @@ fn training() {
     let (net, device, options, n) = (narrow(), Device::cpu(1), train_options(), 1);
     let told = [Work::Train(&options), Work::TrainAndEvaluate(&options)]
         .map(|work| memory(&net, work, &device, n).unwrap().bytes());
-    assert!(told[1] > told[0] + told[0] / 4, "{told:?}: the packed weights make a difference");
+    assert!(told[1] > told[0] + told[0] / 8, "{told:?}: the packed weights make a difference");
     let batch = Batch { n, images: vec![0.5; n * 3 * 32 * 32], labels: vec![1; n], ..Batch::default() };
     let before = status("VmRSS");
     let mut training = Training::new(&net, initialise(&net, 0), &options, &device, n).unwrap();

@@ -17,7 +17,7 @@ use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
 use crate::{Cpu, Isa};
 
-/// Most channels: from 32 on Winograd's form multiplies less.
+/// Most channels: more fill vectors of channels well.
 const MOST: usize = 2 * LANES - 1;
 /// Rows of `dx` of a task.
 const BAND: usize = 8;

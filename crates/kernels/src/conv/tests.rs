@@ -204,6 +204,8 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("AlexNet conv2", shape([27, 27], 48, 64, 5, 1, 2, 2), 1),
         ("AlexNet conv3", shape([13, 13], 64, 70, 3, 1, 1, 1), 5),
         ("5x5 of many channels", shape([15, 9], 40, 36, 5, 1, 2, 1), 9),
+        ("more channels and filters than a task has", shape([9, 14], 144, 150, 3, 1, 1, 1), 3),
+        ("the same in groups", shape([7, 9], 280, 140, 3, 1, 1, 2), 2),
         ("VGG conv1", shape([40, 40], 3, 64, 3, 1, 1, 1), 2),
         ("ResNet conv1", shape([49, 49], 3, 64, 7, 2, 3, 1), 1),
         ("ResNet layer2.0.conv1", shape([20, 20], 64, 128, 3, 2, 1, 1), 1),

@@ -84,7 +84,8 @@ pub(super) unsafe fn run<S: Simd>(s: S, mr: usize, nv: usize, tile: &Tile) {
     s.call(Sized { mr, nv, tile })
 }
 
-/// A tile and its size. One function for each instruction set: the callers are many and so are the sizes.
+/// A tile and its size. One function for each instruction set, because the callers are many; and of each size a function of its own,
+/// because all in one would take the compiler minutes.
 struct Sized<'a> {
     mr: usize,
     nv: usize,
@@ -100,25 +101,44 @@ impl Kernel for Sized<'_> {
         macro_rules! sizes {
             ($whole:literal, $half:literal: $($mr:literal)*) => {
                 match mr {
-                    $($mr => sized::<S, $mr, $whole, $half, false>(s, tile),)*
+                    $($mr => s.call(Fixed::<$mr, $whole, $half, false>(tile)),)*
                     _ => unreachable!("a tile of {mr} pixels"),
                 }
             };
         }
-        // SAFETY: the caller of `run` vouches for the pointers and the size.
-        unsafe {
-            match (S::WIDE, nv, tile.lanes <= HALF) {
-                (false, 1, false) if mr == 6 && tile.ahead.lines > 0 => sized::<S, 6, 1, 0, true>(s, tile),
-                (true, 2, false) if mr == 12 && tile.ahead.lines > 0 => sized::<S, 12, 2, 0, true>(s, tile),
-                (false, 1, false) => sizes!(1, 0: 1 2 3 4 5 6),
-                (false, 1, true) => sizes!(0, 1: 1 2 3 4 5 6),
-                (false, ..) => sizes!(1, 1: 1 2 3),
-                (true, 1, false) => sizes!(1, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
-                (true, 1, true) => sizes!(0, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-                (true, _, false) => sizes!(2, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
-                (true, _, true) => sizes!(1, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+        let half = tile.lanes <= HALF;
+        // Not as one match: sizes that an instruction set does not have would be compiled for it.
+        if S::WIDE {
+            match (nv, half) {
+                (2, false) if mr == 12 && tile.ahead.lines > 0 => s.call(Fixed::<12, 2, 0, true>(tile)),
+                (1, false) => sizes!(1, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (1, true) => sizes!(0, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (_, false) => sizes!(2, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
+                (_, true) => sizes!(1, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            }
+        } else {
+            match (nv, half) {
+                (1, false) if mr == 6 && tile.ahead.lines > 0 => s.call(Fixed::<6, 1, 0, true>(tile)),
+                (1, false) => sizes!(1, 0: 1 2 3 4 5 6),
+                (1, true) => sizes!(0, 1: 1 2 3 4 5 6),
+                _ => sizes!(1, 1: 1 2 3),
             }
         }
+    }
+}
+
+/// A tile of a size known to the compiler, as [`sized`] takes it.
+struct Fixed<'a, const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool>(&'a Tile);
+
+impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool> Kernel
+    for Fixed<'_, MR, WHOLE, HALVES, AHEAD>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the caller of `run` vouches for the pointers and the size.
+        unsafe { sized::<S, MR, WHOLE, HALVES, AHEAD>(s, self.0) }
     }
 }
 

@@ -152,21 +152,36 @@ impl Kernel for Sized<'_> {
         macro_rules! sizes {
             ($nv:literal: $($rows:literal)*) => {
                 match rows {
-                    $($rows => sized::<S, $rows, $nv>(s, walk, dy, out, start),)*
+                    $($rows => s.call(Fixed::<$rows, $nv> { walk, dy, out, start }),)*
                     _ => unreachable!("a tile of {rows} rows"),
                 }
             };
         }
-        // SAFETY: the caller of `sum` vouches for the walk and the size.
-        unsafe {
-            if !S::WIDE {
-                sizes!(1: 1 2 3 4 5 6)
-            } else if nv == 1 {
-                sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
-            } else {
-                sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
-            }
+        if !S::WIDE {
+            sizes!(1: 1 2 3 4 5 6)
+        } else if nv == 1 {
+            sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
+        } else {
+            sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
         }
+    }
+}
+
+/// A sum of a size known to the compiler: functions of their own, as those of [`super::tile`].
+struct Fixed<'a, const ROWS: usize, const NV: usize> {
+    walk: &'a Walk,
+    dy: *const f32,
+    out: *mut f32,
+    start: Start,
+}
+
+impl<const ROWS: usize, const NV: usize> Kernel for Fixed<'_, ROWS, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: the caller of `sum` vouches for the walk and the size.
+        unsafe { sized::<S, ROWS, NV>(s, self.walk, self.dy, self.out, self.start) }
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Avx512(());
 /// # Safety
 /// The processor must have AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
+#[inline(never)]
 pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
 }
@@ -24,6 +25,7 @@ pub(super) unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
 /// # Safety
 /// The processor must have AVX-512 F, BW, DQ, VL, AVX2 and FMA.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[inline(never)]
 pub(super) unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
 }

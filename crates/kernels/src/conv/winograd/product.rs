@@ -122,7 +122,7 @@ impl Product {
         self.workspace_len(threads) + if self.packs(n) { self.packed_len() } else { 0 }
     }
 
-    /// Whether plain weights are packed first, because more than one task reads them.
+    /// Whether plain weights are packed first, because more than one run of tiles reads them.
     fn packs(&self, n: usize) -> bool {
         self.tiles(n) > TILES
     }

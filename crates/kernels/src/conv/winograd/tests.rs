@@ -37,6 +37,7 @@ fn close(what: &str, got: &[f64], truth: &[f64]) {
     let errors = || got.iter().zip(truth).map(|(a, b)| a - b);
     let largest = errors().fold(0.0, |m: f64, e| if e.abs() <= m { m } else { e.abs() }) / rms;
     let spread = mean_square(&mut errors()).sqrt() / rms;
+    println!("{what}: largest error {largest:.1e}, root mean square {spread:.1e}");
     assert!(largest <= 1e-4 && spread <= 1e-5, "{what}: largest error {largest:.1e}, root mean square {spread:.1e}");
 }
 
@@ -114,8 +115,7 @@ fn a_long_sum_of_5x5_keeps_the_bound() {
 }
 
 #[test]
-fn large_batches_are_cut_into_chunks() {
-    // More sums than transformed values: many chunks pay.
+fn large_batches_are_cut_into_segments() {
     check(&shape([12, 12], [96, 96], 3, 1), 70, 0, false);
 }
 
@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(super::super::tests::cases(60))]
     #[test]
     fn any_fitting_convolution_agrees_with_the_reference(
-        input in [1usize..18, 1usize..18], channels in [32usize..50, 32usize..50], groups in 1usize..3,
+        input in [1usize..18, 1usize..18], channels in [16usize..50, 16usize..50], groups in 1usize..3,
         large in any::<bool>(), padding in [-2isize..5, -2isize..5, -2isize..5, -2isize..5], n in 1usize..5,
         gap in 0usize..4, rectified in any::<bool>(),
     ) {
