@@ -87,6 +87,8 @@ pub(crate) struct Reduction {
     most_chunks: usize,
     /// Units of a chunk, a power of two; chunks are summed side by side.
     chunk: usize,
+    /// Bands of a unit in a chunk, a power of two where they are not all: chunks of one unit may be parts of it.
+    bands: usize,
 }
 
 impl Reduction {
@@ -94,13 +96,22 @@ impl Reduction {
     pub fn new(segments: Segments, n: usize, parts: usize, most: usize, scratch: usize, wanted: usize) -> Reduction {
         let most = most.next_multiple_of(LANES);
         let units = segments.units(n);
-        let most_chunks = wanted.div_ceil(parts.max(1)).clamp(1, units.max(1));
+        let most_chunks = wanted.div_ceil(parts.max(1)).clamp(1, segments.count(n).max(1));
         let chunk = units.div_ceil(most_chunks).next_power_of_two();
-        Reduction { segments, n, parts, most, scratch: scratch.next_multiple_of(LANES), most_chunks, chunk }
+        let bands = match most_chunks / units.max(1) {
+            0 | 1 => segments.bands,
+            chunks => segments.bands.div_ceil(chunks).next_power_of_two(),
+        };
+        Reduction { segments, n, parts, most, scratch: scratch.next_multiple_of(LANES), most_chunks, chunk, bands }
+    }
+
+    /// Chunks of a unit that is cut.
+    fn unit_chunks(&self) -> usize {
+        self.segments.bands.div_ceil(self.bands)
     }
 
     fn chunks(&self) -> usize {
-        self.segments.units(self.n).div_ceil(self.chunk)
+        self.segments.units(self.n).div_ceil(self.chunk) * self.unit_chunks()
     }
 
     /// Buffers of a task: the levels of its tree and the last sum.
@@ -132,16 +143,18 @@ impl Reduction {
             let (part, chunk) = (task / chunks, task % chunks);
             // SAFETY: each thread has a part of its own.
             let (scratch, levels) = unsafe { own.part(thread * a_thread, a_thread) }.split_at_mut(self.scratch);
-            let units = chunk * self.chunk..((chunk + 1) * self.chunk).min(self.segments.units(self.n));
+            let (first, part_of_unit) = (chunk / self.unit_chunks() * self.chunk, chunk % self.unit_chunks());
+            let units = first..(first + self.chunk).min(self.segments.units(self.n));
+            let bands = part_of_unit * self.bands..((part_of_unit + 1) * self.bands).min(self.segments.bands);
             let mut tree = Tree::default();
             for unit in units.clone() {
-                for band in 0..self.segments.bands {
-                    let Segments { images, rows, bands, height, .. } = self.segments;
+                for band in bands.clone() {
+                    let Segments { images, rows, height, .. } = self.segments;
                     let segment = Segment {
                         images: unit * images..((unit + 1) * images).min(self.n),
                         rows: band * rows..((band + 1) * rows).min(height),
                     };
-                    let unit_ends = band + 1 == bands;
+                    let unit_ends = band + 1 == bands.end;
                     if unit_ends && unit + 1 == units.end {
                         let join = tree.place_last();
                         let (lower, out) = levels.split_at_mut((buffers - 1) * most);
@@ -176,9 +189,12 @@ impl Reduction {
             // SAFETY: each part's results belong to one task.
             let results = unsafe { results.part(part * chunks * most, chunks * most) };
             let (mut tree, mut held) = (Tree::default(), [0; 32]);
+            let of_unit = self.unit_chunks();
+            let unit_level = of_unit.next_power_of_two().ilog2() as usize;
             for chunk in 0..chunks {
                 let last = chunk + 1 == chunks;
-                let place = if last { tree.place_last() } else { tree.place(0) };
+                let unit_ends = (chunk + 1) % of_unit == 0;
+                let place = if last { tree.place_last() } else { tree.place(if unit_ends { unit_level } else { 0 }) };
                 let (before, sum) = results.split_at_mut(chunk * most);
                 let sum = &mut sum[..most];
                 place.joins().for_each(|level| add(cpu, sum, &before[held[level] * most..][..most]));

@@ -31,13 +31,14 @@ use crate::{Cpu, Isa};
 use sum::SegmentSum;
 
 /// Values of a task's sums: 96 KB a level of the tree.
-const SUMS: usize = 24 << 10;
+const SUMS: usize = 64 << 10;
 /// Most tiles of a filter panel in a task.
 const MOST_TILES: usize = 64;
 /// Most filters of a task: a block's pixels of them, side by side, are 64 KB.
-const MOST_FILTERS: usize = 128;
-/// Channels of a full tile, at most.
-const MOST_ROWS: usize = 12;
+const MOST_FILTERS: usize = 256;
+/// Channels of a full tile by two vectors of filters, and by one, which are all that some layers have.
+const ROWS: usize = 12;
+const MOST_ROWS: usize = 16;
 /// Pixels of a block, unless one row has more.
 const BLOCK: usize = 128;
 /// Channels from which on a task's are copied: pixels so far apart share few pages and sets of the caches.
@@ -168,7 +169,11 @@ impl Tiles {
             segments: Segments::new(shape.output()),
             phase,
             padded,
-            rows: if wide { MOST_ROWS } else { 6 },
+            rows: match wide {
+                true if shape.group_filters() <= LANES => MOST_ROWS,
+                true => ROWS,
+                false => 6,
+            },
             panel: if wide { 2 * LANES } else { LANES },
         }
     }
@@ -198,7 +203,7 @@ impl Tiles {
         let (tiles, panels) = (self.tiles(), self.panels());
         let splits = panels.div_ceil(MOST_FILTERS / self.panel);
         let most = (SUMS / self.tile_len() / panels.div_ceil(splits)).min(MOST_TILES);
-        let few = wanted.div_ceil(self.shape.groups * splits * self.segments.units(n)).min(tiles.div_ceil(8));
+        let few = wanted.div_ceil(self.shape.groups * splits * self.segments.count(n)).min(tiles.div_ceil(8));
         [splits, few.max(tiles.div_ceil(most))]
     }
 

@@ -7,7 +7,7 @@ use crate::simd::{Kernel, LANES, Simd};
 /// How many pixels ahead a copy asks for: parts of pixels are runs too short to be foreseen.
 const AHEAD: usize = 8;
 
-/// Pixels of a sum, as three nested loops with fixed steps in `x` and, from pixel `first` on, in the packed `dy`.
+/// Pixels of a sum, as three nested loops with fixed steps in `x` and, from pixel `first` on, in `dy`.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
     pub x: *const f32,
@@ -116,20 +116,21 @@ pub(super) enum Start {
     Added,
 }
 
+/// The lanes of dy that a sum takes, pixel after pixel.
+#[derive(Clone, Copy)]
+pub(super) struct Dy {
+    pub first: *const f32,
+    /// Values from a pixel to the next.
+    pub row: usize,
+}
+
 /// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`.
 ///
 /// # Safety
-/// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 1 or 2, without `S::WIDE` 1 to 6 and 1.
+/// The walk stays inside x and dy, `out` has room; `rows` is 1 to 12 and `nv` 2, or 1 to 16 and 1; without `S::WIDE`
+/// 1 to 6 and 1.
 #[inline(always)]
-pub(super) unsafe fn sum<S: Simd>(
-    s: S,
-    rows: usize,
-    nv: usize,
-    walk: &Walk,
-    dy: *const f32,
-    out: *mut f32,
-    start: Start,
-) {
+pub(super) unsafe fn sum<S: Simd>(s: S, rows: usize, nv: usize, walk: &Walk, dy: Dy, out: *mut f32, start: Start) {
     s.call(Sized { rows, nv, walk, dy, out, start })
 }
 
@@ -138,7 +139,7 @@ struct Sized<'a> {
     rows: usize,
     nv: usize,
     walk: &'a Walk,
-    dy: *const f32,
+    dy: Dy,
     out: *mut f32,
     start: Start,
 }
@@ -160,7 +161,7 @@ impl Kernel for Sized<'_> {
         if !S::WIDE {
             sizes!(1: 1 2 3 4 5 6)
         } else if nv == 1 {
-            sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12)
+            sizes!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
         } else {
             sizes!(2: 1 2 3 4 5 6 7 8 9 10 11 12)
         }
@@ -170,7 +171,7 @@ impl Kernel for Sized<'_> {
 /// A sum of a size known to the compiler: functions of their own, as those of [`super::tile`].
 struct Fixed<'a, const ROWS: usize, const NV: usize> {
     walk: &'a Walk,
-    dy: *const f32,
+    dy: Dy,
     out: *mut f32,
     start: Start,
 }
@@ -186,13 +187,7 @@ impl<const ROWS: usize, const NV: usize> Kernel for Fixed<'_, ROWS, NV> {
 }
 
 #[inline(always)]
-unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
-    s: S,
-    walk: &Walk,
-    dy: *const f32,
-    out: *mut f32,
-    start: Start,
-) {
+unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, dy: Dy, out: *mut f32, start: Start) {
     let mut acc = [[s.zero(); NV]; ROWS];
     // SAFETY: handed on from the caller.
     unsafe {
@@ -206,11 +201,12 @@ unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
         for i in 0..walk.counts[0] {
             for j in 0..walk.counts[1] {
                 let mut x = walk.x.add(i * walk.x_steps[0] + j * walk.x_steps[1]);
-                let mut dy = dy.add((walk.first + i * walk.dy_steps[0] + j * walk.dy_steps[1]) * NV * LANES);
+                let pixel = walk.first + i * walk.dy_steps[0] + j * walk.dy_steps[1];
+                let mut lanes = dy.first.add(pixel * dy.row);
                 for _ in 0..walk.counts[2] {
                     let mut b = [s.zero(); NV];
                     for v in 0..NV {
-                        b[v] = s.load(dy.add(v * LANES));
+                        b[v] = s.load(lanes.add(v * LANES));
                     }
                     for m in 0..ROWS {
                         let a = s.splat(*x.add(m));
@@ -219,7 +215,7 @@ unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(
                         }
                     }
                     x = x.wrapping_add(walk.x_steps[2]);
-                    dy = dy.wrapping_add(NV * LANES);
+                    lanes = lanes.wrapping_add(dy.row);
                 }
             }
         }

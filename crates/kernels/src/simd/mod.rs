@@ -196,7 +196,7 @@ pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
 }
 
 /// Bytes from which on an output is streamed: it would not stay in the caches until it is read.
-const STREAMED: usize = 16 << 20;
+const STREAMED: usize = 4 << 20;
 
 /// Whether an output of `pixels` pixels, `stride` values apart, is streamed vector by vector: it is large, and all its
 /// vectors of 16 channels begin on a cache line.

@@ -40,23 +40,31 @@ impl Block<'_> {
             let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
             let mut here = image.wrapping_offset((row * width + (at.column * step) as isize) * stride);
             let mut target = self.target_pixel(&at);
-            for column in columns.clone() {
-                targets[tile * MOST_PIXELS + m].write(target);
-                let entries = rows[tile * taps.len() * MOST_PIXELS + m..].iter_mut().step_by(MOST_PIXELS);
-                if inside.contains(&column) {
-                    for (entry, &offset) in entries.zip(&offsets[..taps.len()]) {
-                        entry.write(here.wrapping_offset(offset));
+            let mut column = columns.start;
+            while column < columns.end {
+                // The pixels of this row that a tile has.
+                let count = (mr - m).min(columns.end - column);
+                progression(&mut targets[tile * MOST_PIXELS + m..][..count], |i| target + i * phase.step[1]);
+                let run = inside.start <= column && column + count <= inside.end;
+                for (t, (tap, &offset)) in taps.iter().zip(&offsets).enumerate() {
+                    let entries = &mut rows[(tile * taps.len() + t) * MOST_PIXELS + m..][..count];
+                    let first = here.wrapping_offset(offset);
+                    if run {
+                        progression(entries, |i| first.wrapping_add(i * step * self.source_stride));
+                        continue;
                     }
-                } else {
-                    for ((entry, tap), &offset) in entries.zip(taps).zip(&offsets) {
-                        let (y, x) = (row + tap.at[0], (column * step) as isize + tap.at[1]);
+                    let y = row + tap.at[0];
+                    for (i, entry) in entries.iter_mut().enumerate() {
+                        let x = ((column + i) * step) as isize + tap.at[1];
                         let inside = (0..height).contains(&y) && (0..width).contains(&x);
-                        entry.write(if inside { here.wrapping_offset(offset) } else { plan.zeros.as_ptr() });
+                        let there = first.wrapping_add(i * step * self.source_stride);
+                        entry.write(if inside { there } else { plan.zeros.as_ptr() });
                     }
                 }
-                here = here.wrapping_add(step * self.source_stride);
-                target += phase.step[1];
-                m += 1;
+                here = here.wrapping_add(count * step * self.source_stride);
+                target += count * phase.step[1];
+                column += count;
+                m += count;
                 if m == mr {
                     (tile, m) = (tile + 1, 0);
                 }
@@ -64,5 +72,19 @@ impl Block<'_> {
             rest -= columns.len();
             at.next_row(phase);
         }
+    }
+}
+
+/// Fills `out`; a whole tile's by a loop of fixed length, which becomes a few vectors.
+#[inline(always)]
+fn progression<T: Copy>(out: &mut [MaybeUninit<T>], at: impl Fn(usize) -> T) {
+    if let Ok(out) = <&mut [MaybeUninit<T>; MOST_PIXELS]>::try_from(&mut *out) {
+        for (i, out) in out.iter_mut().enumerate() {
+            out.write(at(i));
+        }
+        return;
+    }
+    for (i, out) in out.iter_mut().enumerate() {
+        out.write(at(i));
     }
 }

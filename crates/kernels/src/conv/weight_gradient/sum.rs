@@ -2,10 +2,13 @@
 
 use super::super::Pixels;
 use super::super::padded::Padded;
-use super::super::weight_tile::{Start, Walk, met, pack, sum};
+use super::super::weight_tile::{Dy, Start, Walk, met, pack, sum};
 use super::{MOST_TILES, Part, Tiles, few};
 use crate::segments::Segment;
 use crate::simd::{Kernel, LANES, Simd};
+
+/// Tiles of a panel up to which dy is read in place: a copy would be read too seldom.
+const IN_PLACE: usize = 4;
 
 /// The sums of one part over one segment.
 pub(super) struct SegmentSum<'a> {
@@ -76,14 +79,15 @@ impl SegmentSum<'_> {
         let (pixels, a_picture) = (images.len() * rows.len() * width, rows.len() * width);
         let (first_filter, end_filter) = (panels.start * plan.panel, panels.end * plan.panel);
         let lanes = end_filter.min(plan.shape.group_filters()) - first_filter;
-        for (i, image) in images.clone().enumerate() {
-            let pixel = (image * height + rows.start) * width;
-            let filter = group * plan.shape.group_filters() + first_filter;
+        let filter = group * plan.shape.group_filters() + first_filter;
+        let dy_of = |image: usize| {
+            self.dy.data.as_ptr().wrapping_add((image * height + rows.start) * width * self.dy.stride + filter)
+        };
+        let in_place = lanes.is_multiple_of(LANES) && (panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
+        for (i, image) in images.clone().enumerate().take(if in_place { 0 } else { usize::MAX }) {
+            let places = i * a_picture..(i + 1) * a_picture;
             // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
-            unsafe {
-                let dy = self.dy.data.as_ptr().add(pixel * self.dy.stride + filter);
-                pack(s, dy, self.dy.stride, i * a_picture..(i + 1) * a_picture, lanes, [plan.panel, pixels], packed);
-            }
+            unsafe { pack(s, dy_of(image), self.dy.stride, places, lanes, [plan.panel, pixels], packed) };
         }
         let channel = group * plan.shape.group_channels();
         let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
@@ -117,9 +121,21 @@ impl SegmentSum<'_> {
         }
         for (p, panel) in panels.clone().enumerate() {
             let padded = plan.lanes(panel)[1];
-            let dy = packed.wrapping_add(p * pixels * plan.panel);
+            let dy = match in_place {
+                true => Dy { first: dy_of(images.start).wrapping_add(p * plan.panel), row: self.dy.stride },
+                false => Dy { first: packed.wrapping_add(p * pixels * plan.panel), row: padded },
+            };
             for (t, (walk, rows)) in walks[..self.part.tiles.len()].iter().enumerate() {
                 let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
+                if in_place {
+                    // The next block's share, each row of which is a run too short to be foreseen.
+                    let (values, calls) = (pixels * self.dy.stride, panels.len() * self.part.tiles.len());
+                    let call = p * self.part.tiles.len() + t;
+                    let next = dy_of(images.start).wrapping_add(values);
+                    for value in (call * values / calls..(call + 1) * values / calls).step_by(LANES) {
+                        s.prefetch(next.wrapping_add(value));
+                    }
+                }
                 // SAFETY: the walk stays inside x and the packed pixels.
                 unsafe { sum(s, *rows, padded / LANES, walk, dy, out, start) };
             }

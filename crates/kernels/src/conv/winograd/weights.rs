@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::super::weight_tile::{Start, Walk, sum};
+use super::super::weight_tile::{Dy, Start, Walk, sum};
 use super::super::{Pixels, check_pixels, lanes};
 use super::{POINTS, grid, outputs, product, transform};
 use crate::geometry::ConvShape;
@@ -96,7 +96,7 @@ impl WeightGradient {
     /// Channels and filters of a part: fewer where there would be fewer tasks than threads have use for.
     fn cut(&self, n: usize, threads: usize) -> [usize; 2] {
         let [mut channels, mut filters] = self.most();
-        let tasks = |cut| self.shape.groups * self.parts(cut).iter().product::<usize>() * self.segments.units(n);
+        let tasks = |cut| self.shape.groups * self.parts(cut).iter().product::<usize>() * self.segments.count(n);
         while threads > 1 && tasks([channels, filters]) < 2 * threads && channels.max(filters) > LANES {
             let larger = if channels > LANES && channels >= filters { &mut channels } else { &mut filters };
             *larger = (*larger / 2).next_multiple_of(LANES);
@@ -229,7 +229,7 @@ impl SegmentSum<'_> {
                     if point == SUM_POINT && part.channels.start == 0 {
                         for [before, lanes] in part.panels(plan.panel) {
                             let walk = walk(&1.0, 0, tiles.len());
-                            let dy = dy.wrapping_add(before * tiles.len());
+                            let dy = Dy { first: dy.wrapping_add(before * tiles.len()), row: lanes };
                             sum(s, 1, lanes / LANES, &walk, dy, bias.wrapping_add(before), start);
                         }
                     }
@@ -263,7 +263,7 @@ impl SegmentSum<'_> {
                     let out = out.wrapping_add(before * channels + (block + row) * lanes);
                     // SAFETY: as the caller vouches.
                     unsafe {
-                        let dy = dy.wrapping_add(before * tiles);
+                        let dy = Dy { first: dy.wrapping_add(before * tiles), row: lanes };
                         sum(s, most.min(LANES - row), lanes / LANES, &walk, dy, out, start);
                     }
                 }
