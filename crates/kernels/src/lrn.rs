@@ -83,17 +83,30 @@ fn scales<T: Real>(lrn: &Lrn, extent: Extent, x: &[T]) -> Vec<T> {
     (0..samples * pixels * channels).map(scale).collect()
 }
 
-/// Parts into which the pixels are split; each has a row of the workspace.
+/// Parts into which the pixels are split; each has rows of its own in the workspace.
 const PARTS: usize = 64;
+/// Pixels that go side by side. A row's windows are read as vectors that reach into its neighbours: the processor waits for
+/// what was only just stored, so other pixels' rows come between.
+const SIDE_BY_SIDE: usize = 8;
 
 /// Elements of workspace that [`lrn`] and [`lrn_backward`] need.
-pub fn workspace(channels: usize) -> usize {
-    PARTS * 2 * row(channels)
+pub fn workspace(lrn: &Lrn, channels: usize) -> usize {
+    PARTS * 2 * SIDE_BY_SIDE * row(lrn, channels)
 }
 
-/// A row of a number for each channel, whole cache lines so that threads do not share one.
-fn row(channels: usize) -> usize {
-    channels.next_multiple_of(LANES)
+/// How far windows reach before and after a channel, where there are others.
+fn reach(lrn: &Lrn, channels: usize) -> [usize; 2] {
+    lrn.reach().map(|reach| reach.min(channels.saturating_sub(1)))
+}
+
+/// Zeros before and after a row's channels, as far as windows reach.
+fn edge(lrn: &Lrn, channels: usize) -> usize {
+    reach(lrn, channels)[0].next_multiple_of(LANES)
+}
+
+/// A row of a number for each channel between zeros.
+fn row(lrn: &Lrn, channels: usize) -> usize {
+    2 * edge(lrn, channels) + channels.next_multiple_of(LANES)
 }
 
 /// Forward. `workspace`: [`workspace`] elements.
@@ -110,7 +123,7 @@ fn run(cpu: &Cpu, lrn: &Lrn, extent: Extent, x: View, dy: Option<View>, out: Vie
     if extent.elements() == 0 {
         return;
     }
-    assert!(space.len() >= workspace(extent.channels), "the workspace of local response normalisation");
+    assert!(space.len() >= workspace(lrn, extent.channels), "the workspace of local response normalisation");
     let dy = dy.map(|dy| dy.checked(extent));
     let job = Job { lrn, extent, x: x.checked(extent), dy, out: out.checked(extent), space: Shares::new(space) };
     let total = extent.samples * extent.pixels;
@@ -155,61 +168,82 @@ impl Kernel for Pixels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Job { lrn, extent, x, dy, ref out, ref space } = *self.job;
-        let channels = extent.channels;
-        let (width, [before, after]) = (row(channels), lrn.reach());
+        let (channels, width) = (extent.channels, row(&lrn, extent.channels));
+        let (edge, [before, after]) = (edge(&lrn, channels), reach(&lrn, channels));
         let (a, k) = (s.splat(lrn.a() as f32), s.splat(lrn.k));
+        let factor = s.splat((-2.0 * lrn.a() * f64::from(lrn.beta)) as f32);
         // SAFETY: this part's rows.
-        let (sums, shares) = unsafe { space.part(self.part * 2 * width, 2 * width) }.split_at_mut(width);
-        for pixel in self.pixels {
-            let at = |[sample, step]: [usize; 2]| pixel / extent.pixels * sample + pixel % extent.pixels * step;
-            // SAFETY: pixels of the extent, for which the views were checked; the output pixel is this task's alone.
-            let (x, dy, out) = unsafe {
-                (
-                    std::slice::from_raw_parts(x.0.add(at(x.1)), channels),
-                    dy.map(|dy| std::slice::from_raw_parts(dy.0.add(at(dy.1)), channels)),
-                    out.0.part(at(out.1), channels),
-                )
-            };
-            window_sums::<true>(x, [before, after], &mut sums[..channels]);
-            for c in (0..channels).step_by(LANES) {
-                let n = LANES.min(channels - c);
-                // SAFETY: n channels are left at c.
-                unsafe {
-                    let input = load_part(s, x.as_ptr().add(c), n);
-                    let scale = s.fma(a, load_part(s, sums.as_ptr().add(c), n), k);
-                    let power = power(s, scale, lrn.beta);
-                    let Some(dy) = dy else {
-                        store_part(s, out.as_mut_ptr().add(c), s.mul(input, power), n);
-                        continue;
-                    };
-                    let direct = s.mul(load_part(s, dy.as_ptr().add(c), n), power);
-                    store_part(s, out.as_mut_ptr().add(c), direct, n);
-                    store_part(s, shares.as_mut_ptr().add(c), s.div(s.mul(direct, input), scale), n);
+        let rows = unsafe { space.part(self.part * 2 * SIDE_BY_SIDE * width, 2 * SIDE_BY_SIDE * width) };
+        rows.fill(0.0);
+        let (squares, shares) = rows.split_at_mut(SIDE_BY_SIDE * width);
+        let (squares, shares) = (squares.as_mut_ptr().wrapping_add(edge), shares.as_mut_ptr().wrapping_add(edge));
+        let at = |pixel: usize, [sample, step]: [usize; 2]| {
+            pixel / extent.pixels * sample + pixel % extent.pixels * step
+        };
+        for first in self.pixels.clone().step_by(SIDE_BY_SIDE) {
+            let pixels = first..self.pixels.end.min(first + SIDE_BY_SIDE);
+            // SAFETY: pixels of the extent, for which the views were checked; the output's pixels are this task's alone. Rows
+            // have zeros as far as windows reach on both sides.
+            unsafe {
+                for (i, pixel) in pixels.clone().enumerate() {
+                    let x = x.0.add(at(pixel, x.1));
+                    for c in (0..channels).step_by(LANES) {
+                        let n = LANES.min(channels - c);
+                        let input = load_part(s, x.add(c), n);
+                        store_part(s, squares.add(i * width + c), s.mul(input, input), n);
+                    }
                 }
-            }
-            if dy.is_some() {
-                // i lies in the window of j where j lies in the mirrored window of i.
-                window_sums::<false>(&shares[..channels], [after, before], &mut sums[..channels]);
-                let factor = (-2.0 * lrn.a() * f64::from(lrn.beta)) as f32;
-                for ((dx, &x), &sum) in out.iter_mut().zip(x).zip(sums.iter()) {
-                    *dx += factor * x * sum;
+                for (i, pixel) in pixels.clone().enumerate() {
+                    let x = x.0.add(at(pixel, x.1));
+                    let out = out.0.pointer().add(at(pixel, out.1));
+                    for c in (0..channels).step_by(LANES) {
+                        let n = LANES.min(channels - c);
+                        let input = load_part(s, x.add(c), n);
+                        let scale = s.fma(a, window(s, squares.add(i * width + c), [before, after]), k);
+                        let power = power(s, scale, lrn.beta);
+                        let Some(dy) = dy else {
+                            store_part(s, out.add(c), s.mul(input, power), n);
+                            continue;
+                        };
+                        let direct = s.mul(load_part(s, dy.0.add(at(pixel, dy.1) + c), n), power);
+                        store_part(s, out.add(c), direct, n);
+                        store_part(s, shares.add(i * width + c), s.div(s.mul(direct, input), scale), n);
+                    }
+                }
+                if dy.is_none() {
+                    continue;
+                }
+                for (i, pixel) in pixels.enumerate() {
+                    let x = x.0.add(at(pixel, x.1));
+                    let out = out.0.pointer().add(at(pixel, out.1));
+                    for c in (0..channels).step_by(LANES) {
+                        let n = LANES.min(channels - c);
+                        // i lies in the window of j where j lies in the mirrored window of i.
+                        let sum = window(s, shares.add(i * width + c), [after, before]);
+                        let indirect = s.mul(s.mul(factor, load_part(s, x.add(c), n)), sum);
+                        store_part(s, out.add(c), s.add(load_part(s, out.add(c), n), indirect), n);
+                    }
                 }
             }
         }
     }
 }
 
-/// `sums[i] = Σ x[j]`, or x[j]² where `SQUARE`, over i − before ≤ j ≤ i + after: a pass for each place in the window,
-/// plain loops that the compiler turns into vectors.
+/// Sums of the windows from `before` values before to `after` values after 16 places of a row.
+///
+/// # Safety
+/// The row reaches that far, and a vector from there.
 #[inline(always)]
-fn window_sums<const SQUARE: bool>(x: &[f32], [before, after]: [usize; 2], sums: &mut [f32]) {
-    let term = |x: f32| if SQUARE { x * x } else { x };
-    let channels = x.len();
-    sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = term(x));
-    for d in 1..=before.min(channels - 1) {
-        sums[d..].iter_mut().zip(x).for_each(|(sum, &x)| *sum += term(x));
-    }
-    for d in 1..=after.min(channels - 1) {
-        sums.iter_mut().zip(&x[d..]).for_each(|(sum, &x)| *sum += term(x));
+unsafe fn window<S: Simd>(s: S, row: *const f32, [before, after]: [usize; 2]) -> S::V {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut sum = s.load(row);
+        for d in 1..=before {
+            sum = s.add(sum, s.load(row.sub(d)));
+        }
+        for d in 1..=after {
+            sum = s.add(sum, s.load(row.add(d)));
+        }
+        sum
     }
 }

@@ -26,12 +26,12 @@ proptest! {
         let x = channels_last(&x, shape, stride, f32::NAN);
         let dy = channels_last(&dy, shape, stride, f32::NAN);
         check("lrn", &y, |_, y| 4e-6 * y.abs().max(1e-3), |cpu| {
-            let (mut y, mut space) = (vec![7.0; samples * pixels * stride], vec![f32::NAN; workspace(channels)]);
+            let (mut y, mut space) = (vec![7.0; samples * pixels * stride], vec![f32::NAN; workspace(&constants, channels)]);
             lrn(cpu, &constants, extent, View::strided(&x, stride), ViewMut::strided(&mut y, stride), &mut space);
             channels_first(&y, shape, stride)
         });
         check("lrn backward", &dx, |_, _| 1e-5, |cpu| {
-            let (mut dx, mut space) = (vec![7.0; samples * pixels * stride], vec![f32::NAN; workspace(channels)]);
+            let (mut dx, mut space) = (vec![7.0; samples * pixels * stride], vec![f32::NAN; workspace(&constants, channels)]);
             let (x, dy) = (View::strided(&x, stride), View::strided(&dy, stride));
             lrn_backward(cpu, &constants, extent, x, dy, ViewMut::strided(&mut dx, stride), &mut space);
             channels_first(&dx, shape, stride)

@@ -124,7 +124,7 @@ impl Lower<'_, '_> {
         let PerPicture { pixels, channels } = self.layout(0);
         let per = PerPicture { pixels: pixels * groups, channels: channels / groups };
         let reads: Vec<_> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
-        let space = self.b.scratch(lrn::workspace(per.channels));
+        let space = self.b.scratch(lrn::workspace(&attributes, per.channels));
         let y = self.output(0);
         let body = move |run: &Run, io: &mut Io| {
             let (extent, y, space) = (per.extent(run.n), ViewMut::dense(io.write(0)), io.write(1));
