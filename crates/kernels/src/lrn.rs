@@ -177,9 +177,8 @@ impl Kernel for Pixels<'_> {
         rows.fill(0.0);
         let (squares, shares) = rows.split_at_mut(SIDE_BY_SIDE * width);
         let (squares, shares) = (squares.as_mut_ptr().wrapping_add(edge), shares.as_mut_ptr().wrapping_add(edge));
-        let at = |pixel: usize, [sample, step]: [usize; 2]| {
-            pixel / extent.pixels * sample + pixel % extent.pixels * step
-        };
+        let at =
+            |pixel: usize, [sample, step]: [usize; 2]| pixel / extent.pixels * sample + pixel % extent.pixels * step;
         for first in self.pixels.clone().step_by(SIDE_BY_SIDE) {
             let pixels = first..self.pixels.end.min(first + SIDE_BY_SIDE);
             // SAFETY: pixels of the extent, for which the views were checked; the output's pixels are this task's alone. Rows

@@ -2,7 +2,7 @@
 //!
 //! A tile of 4 units by 6 rows keeps 24 vectors of partial sums in registers: 10 loads for 24 multiply-adds (AVX2: 2 by
 //! 2, 4 loads for 4). A result is 16 chains, one a lane, added by the fixed tree of [`Simd::sum`]. Inputs come in parts of
-//! 2,048, between which the sums wait in memory: a part of 24 rows of x, 192 KB, stays in the second-level cache for all
+//! 1,024, between which the sums wait in memory: a part of 48 rows of x, 192 KB, stays in the second-level cache for all
 //! units of a task. Without parts AVX-512 read AlexNet's 1.2 MB of x for every 4 units from the third.
 
 use std::mem::MaybeUninit;
@@ -14,12 +14,12 @@ use crate::conv::Activation;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 
-/// Units of a task: their weights for a part of the inputs, 256 KB, stay in the second-level cache for all rows.
+/// Units of a task: their weights for a part of the inputs, 128 KB, stay in the second-level cache for all rows.
 const UNITS: usize = 32;
 /// Rows at a time, and rows of a task where there are few units.
-const ROWS: usize = 24;
+const ROWS: usize = 48;
 /// Inputs of a part, whole vectors.
-const INPUTS: usize = 2048;
+const INPUTS: usize = 1024;
 
 /// y = activation(x·Wᵀ + b) for `n` rows.
 ///
