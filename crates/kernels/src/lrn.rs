@@ -168,8 +168,8 @@ impl Kernel for Pixels<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Job { lrn, extent, x, dy, ref out, ref space } = *self.job;
-        let (channels, width) = (extent.channels, row(&lrn, extent.channels));
-        let (edge, [before, after]) = (edge(&lrn, channels), reach(&lrn, channels));
+        let (channels, width) = (extent.channels, row(lrn, extent.channels));
+        let (edge, [before, after]) = (edge(lrn, channels), reach(lrn, channels));
         let (a, k) = (s.splat(lrn.a() as f32), s.splat(lrn.k));
         let factor = s.splat((-2.0 * lrn.a() * f64::from(lrn.beta)) as f32);
         // SAFETY: this part's rows.
