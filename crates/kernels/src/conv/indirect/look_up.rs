@@ -75,7 +75,7 @@ impl Block<'_> {
     }
 }
 
-/// Fills `out`; a whole tile's by a loop of fixed length, which becomes a few vectors.
+/// Fills `out`; for a whole tile of AVX-512 by a loop of fixed length, which becomes a few vectors.
 #[inline(always)]
 fn progression<T: Copy>(out: &mut [MaybeUninit<T>], at: impl Fn(usize) -> T) {
     if let Ok(out) = <&mut [MaybeUninit<T>; MOST_PIXELS]>::try_from(&mut *out) {

@@ -84,10 +84,12 @@ impl SegmentSum<'_> {
             self.dy.data.as_ptr().wrapping_add((image * height + rows.start) * width * self.dy.stride + filter)
         };
         let in_place = lanes.is_multiple_of(LANES) && (panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
-        for (i, image) in images.clone().enumerate().take(if in_place { 0 } else { usize::MAX }) {
-            let places = i * a_picture..(i + 1) * a_picture;
-            // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
-            unsafe { pack(s, dy_of(image), self.dy.stride, places, lanes, [plan.panel, pixels], packed) };
+        if !in_place {
+            for (i, image) in images.clone().enumerate() {
+                let places = i * a_picture..(i + 1) * a_picture;
+                // SAFETY: these pixels of dy exist; the scratch holds a block of padded panels.
+                unsafe { pack(s, dy_of(image), self.dy.stride, places, lanes, [plan.panel, pixels], packed) };
+            }
         }
         let channel = group * plan.shape.group_channels();
         let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
