@@ -39,7 +39,7 @@ const MOST_FILTERS: usize = 256;
 /// Channels of a full tile by two vectors of filters, and by one, which are all that some layers have.
 const ROWS: usize = 12;
 const MOST_ROWS: usize = 16;
-/// Pixels of a block, unless one row has more.
+/// Pixels of a block, unless one row has more; twice as many of one vector of filters: 16 KB.
 const BLOCK: usize = 128;
 /// Channels from which on a task's are copied: pixels so far apart share few pages and sets of the caches.
 const COPIED: usize = 128;
@@ -240,17 +240,23 @@ impl Tiles {
         channels.next_multiple_of(LANES) + LANES
     }
 
+    /// Pixels of a block where rows are short.
+    fn block(&self) -> usize {
+        if self.rows == MOST_ROWS { 2 * BLOCK } else { BLOCK }
+    }
+
     /// Most pixels of a block.
     fn most_pixels(&self) -> usize {
-        BLOCK.max(self.output[1])
+        self.block().max(self.output[1])
     }
 
     /// The blocks of a segment, in the order of its pixels.
     fn blocks(&self, segment: &Segment) -> impl Iterator<Item = Segment> {
         let Segment { images, rows } = segment.clone();
         let width = self.output[1];
-        let some_rows = (BLOCK / width).clamp(1, rows.len());
-        let some_images = if some_rows < rows.len() { 1 } else { (BLOCK / (rows.len() * width)).max(1) };
+        // Even: 14 rows are 7 and 7, not 9 and 5.
+        let some_rows = rows.len().div_ceil(rows.len().div_ceil((self.block() / width).max(1)));
+        let some_images = if some_rows < rows.len() { 1 } else { (self.block() / (rows.len() * width)).max(1) };
         images.clone().step_by(some_images).flat_map(move |image| {
             let (images, end) = (image..images.end.min(image + some_images), rows.end);
             let part = move |row: usize| Segment { images: images.clone(), rows: row..end.min(row + some_rows) };

@@ -2,7 +2,8 @@
 //!
 //! A tile of 12 rows by 2 vectors stays in registers over 64 units (AVX2: 6 by 1), then waits in dx itself, so that the
 //! weights are read in blocks of 64 rows of 4 KB that stay in the second-level cache for all rows of the batch. A tile's
-//! operands are copied side by side first: AlexNet's first linear layer at 32 pictures 79 -> 49 ms of one core.
+//! operands are copied side by side first: AlexNet's first linear layer at 32 pictures 79 -> 49 ms of one core. Meanwhile it asks
+//! for a share of the next block, row by row.
 
 use std::ops::Range;
 
@@ -17,6 +18,8 @@ const INPUTS: usize = 1024;
 const UNITS: usize = 64;
 /// Rows at a time.
 const ROWS: usize = 48;
+/// Rows of the tallest tile.
+const TALL: usize = 12;
 
 /// dx = dy·W for `n` rows.
 ///
@@ -52,11 +55,13 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         let vectors = if S::WIDE { 2 } else { 1 };
         // dy's values for a block of units, side by side: its rows are often a multiple of 4 KB apart, and then all fall
-        // into one set of the first-level cache.
+        // into one set of the first-level cache. Likewise the weights, where several tiles read them.
         let mut packed = [0.0; ROWS * UNITS];
-        let mut block = [0.0; UNITS * 2 * LANES];
+        let mut copy = [0.0; UNITS * 2 * LANES];
+        let groups = self.inputs.len().div_ceil(vectors * LANES);
         for unit in (0..self.shape.outputs).step_by(UNITS) {
             let units = unit..self.shape.outputs.min(unit + UNITS);
+            let next = units.end..self.shape.outputs.min(units.end + UNITS);
             for first in (0..self.n).step_by(ROWS) {
                 let rows = first..self.n.min(first + ROWS);
                 for row in rows.clone() {
@@ -64,40 +69,39 @@ impl Kernel for Block<'_> {
                         packed[(o - unit) * ROWS + row - first] = self.dy[row * self.shape.outputs + o];
                     }
                 }
+                // Each tile asks for its share of the next units.
+                let tiles = groups * rows.len().div_ceil(TALL);
+                let mut done = 0;
                 for k in self.inputs.clone().step_by(vectors * LANES) {
                     let lanes = (self.inputs.end - k).min(vectors * LANES);
-                    // The weights of the inputs after the next: 64 rows with a page each, which no stream announces.
-                    let ahead = self.w.as_ptr().wrapping_add(k + 2 * vectors * LANES);
-                    for o in units.clone() {
-                        for v in 0..vectors {
-                            s.prefetch(ahead.wrapping_add(o * self.shape.inputs + v * LANES));
-                        }
-                    }
-                    // Likewise the weights, where several tiles read them.
                     let mut w = (self.w.as_ptr().wrapping_add(unit * self.shape.inputs + k), self.shape.inputs);
-                    if rows.len() > 12 && lanes == vectors * LANES {
+                    if rows.len() > TALL && lanes == vectors * LANES {
                         for o in 0..units.len() {
                             for v in 0..vectors {
                                 // SAFETY: whole vectors of rows that are there.
                                 unsafe {
                                     let value = s.load(w.0.add(o * w.1 + v * LANES));
-                                    s.store(block.as_mut_ptr().add((o * 2 + v) * LANES), value);
+                                    s.store(copy.as_mut_ptr().add((o * 2 + v) * LANES), value);
                                 }
                             }
                         }
-                        w = (block.as_ptr(), 2 * LANES);
+                        w = (copy.as_ptr(), 2 * LANES);
                     }
                     let mut row = first;
                     while row < rows.end {
                         let (left, dy) = (rows.end - row, (packed[row - first..].as_ptr(), ROWS));
+                        let share = |tile: usize| next.end.min(next.start + tile * UNITS / tiles);
+                        let asked = if first == 0 { share(done)..share(done + 1) } else { 0..0 };
+                        let ahead = self.w.as_ptr().wrapping_add(asked.start * self.shape.inputs + self.inputs.start);
+                        done += 1;
+                        let tile = Tile { units: units.clone(), row, k, lanes, dy, w, ahead, asked: asked.len() };
                         row += match (S::WIDE, lanes > LANES, left) {
-                            (true, true, 12..) => {
-                                self.tile::<S, 12, 2>(s, units.clone(), row, k, lanes - LANES, [dy, w])
-                            }
-                            (true, true, 4..) => self.tile::<S, 4, 2>(s, units.clone(), row, k, lanes - LANES, [dy, w]),
-                            (true, true, _) => self.tile::<S, 1, 2>(s, units.clone(), row, k, lanes - LANES, [dy, w]),
-                            (_, _, 6..) => self.tile::<S, 6, 1>(s, units.clone(), row, k, lanes, [dy, w]),
-                            _ => self.tile::<S, 1, 1>(s, units.clone(), row, k, lanes, [dy, w]),
+                            (true, true, TALL..) => self.tile::<S, TALL, 2>(s, &tile),
+                            (true, true, 8..) => self.tile::<S, 8, 2>(s, &tile),
+                            (true, true, 4..) => self.tile::<S, 4, 2>(s, &tile),
+                            (true, true, _) => self.tile::<S, 1, 2>(s, &tile),
+                            (_, _, 6..) => self.tile::<S, 6, 1>(s, &tile),
+                            _ => self.tile::<S, 1, 1>(s, &tile),
                         };
                     }
                 }
@@ -106,18 +110,28 @@ impl Kernel for Block<'_> {
     }
 }
 
+/// Some rows by some vectors of inputs over a block of units.
+struct Tile {
+    units: Range<usize>,
+    row: usize,
+    /// The first input.
+    k: usize,
+    /// Inputs, at most as many as the vectors have lanes.
+    lanes: usize,
+    dy: Strided,
+    w: Strided,
+    /// Weights of the next block, and of how many units they are asked for meanwhile, along their inputs: the processor then sees
+    /// streams of addresses and reads ahead by itself, with more lines under way than a program can ask for.
+    ahead: *const f32,
+    asked: usize,
+}
+
 impl Block<'_> {
-    /// `R` rows by `NV` vectors from input `k` on, the last one of `lanes`, over a block of units.
+    /// `R` rows by `NV` vectors. Returns `R`.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const NV: usize>(
-        &self,
-        s: S,
-        units: Range<usize>,
-        row: usize,
-        k: usize,
-        lanes: usize,
-        [dy, w]: [Strided; 2],
-    ) -> usize {
+    fn tile<S: Simd, const R: usize, const NV: usize>(&self, s: S, tile: &Tile) -> usize {
+        let &Tile { row, k, dy, .. } = tile;
+        let lanes = tile.lanes - (NV - 1) * LANES;
         let inputs = self.shape.inputs;
         let dx = self.dx.pointer();
         // SAFETY: `check` has seen the sizes; every task writes inputs of its own; dy's packed rows are `ROWS` long and reach
@@ -125,7 +139,7 @@ impl Block<'_> {
         unsafe {
             let last = NV - 1;
             let mut acc = [[s.zero(); NV]; R];
-            if units.start > 0 {
+            if tile.units.start > 0 {
                 for r in 0..R {
                     for v in 0..NV {
                         let p = dx.add((row + r) * inputs + k + v * LANES);
@@ -133,15 +147,18 @@ impl Block<'_> {
                     }
                 }
             }
-            for o in units.clone() {
-                let w = w.0.add((o - units.start) * w.1);
+            for o in 0..tile.units.len() {
+                let w = tile.w.0.add(o * tile.w.1);
                 let mut weights = [s.zero(); NV];
                 for v in 0..NV {
                     let p = w.add(v * LANES);
                     weights[v] = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
                 }
+                for unit in 0..tile.asked {
+                    s.prefetch(tile.ahead.wrapping_add(unit * inputs + o * LANES));
+                }
                 for r in 0..R {
-                    let dy = s.splat(*dy.0.add((o - units.start) * dy.1 + r));
+                    let dy = s.splat(*dy.0.add(o * dy.1 + r));
                     for v in 0..NV {
                         acc[r][v] = s.fma(dy, weights[v], acc[r][v]);
                     }

@@ -1,7 +1,8 @@
 //! Forward: dot products of rows of x and rows of W, both contiguous, so vectors run along the inputs.
 //!
-//! A tile of 4 units by 6 rows keeps 24 vectors of partial sums in registers: 10 loads for 24 multiply-adds (AVX2: 2 by
-//! 2, 4 loads for 4). A result is 16 chains, one a lane, added by the fixed tree of [`Simd::sum`]. Inputs come in parts of
+//! A tile of 6 units by 4 rows keeps 24 vectors of partial sums in registers: 10 loads for 24 multiply-adds (AVX2: 2 by
+//! 2, 4 loads for 4). Its weights, 24 KB, stay in the first-level cache for all rows, which come from the second; each tile asks
+//! for its share of the next weights. A result is 16 chains, one a lane, added by the fixed tree of [`Simd::sum`]. Inputs come in parts of
 //! 1,024, between which the sums wait in memory: a part of 48 rows of x, 192 KB, stays in the second-level cache for all
 //! units of a task. Without parts AVX-512 read AlexNet's 1.2 MB of x for every 4 units from the third.
 
@@ -14,8 +15,8 @@ use crate::conv::Activation;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 
-/// Units of a task: their weights for a part of the inputs, 128 KB, stay in the second-level cache for all rows.
-const UNITS: usize = 32;
+/// Units of a task: their weights for a part of the inputs, 192 KB, stay in the second-level cache for all rows.
+const UNITS: usize = 48;
 /// Rows at a time, and rows of a task where there are few units.
 const ROWS: usize = 48;
 /// Inputs of a part, whole vectors.
@@ -41,7 +42,7 @@ pub fn forward(
     if n == 0 {
         return;
     }
-    let units = if shape.outputs >= 8 * UNITS { UNITS } else { 8 };
+    let units = if shape.outputs >= 8 * UNITS { UNITS } else { 12 };
     let blocks = shape.outputs.div_ceil(units);
     // Weights are read once for all rows unless there are too few units to share out.
     let rows = if blocks >= 2 * cpu.pool().threads() { n } else { ROWS };
@@ -53,6 +54,17 @@ pub fn forward(
         let rows = part * rows..n.min((part + 1) * rows);
         dispatch(cpu.isa(), Block { shape, x, w, bias, activation, y: &y, units, rows });
     });
+}
+
+/// Some rows and some units of a part of the inputs.
+struct Tile {
+    part: Range<usize>,
+    unit: usize,
+    row: usize,
+    /// Weights that come after these, and of how many units they are asked for meanwhile: each unit has a page of its own, which
+    /// no stream of addresses announces.
+    ahead: *const f32,
+    asked: usize,
 }
 
 struct Block<'a> {
@@ -70,13 +82,13 @@ impl Kernel for Block<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if S::WIDE { self.part::<S, 4, 6>(s) } else { self.part::<S, 2, 2>(s) }
+        if S::WIDE { self.parts::<S, 6, 4>(s) } else { self.parts::<S, 2, 2>(s) }
     }
 }
 
 impl Block<'_> {
     #[inline(always)]
-    fn part<S: Simd, const U: usize, const R: usize>(&self, s: S) {
+    fn parts<S: Simd, const U: usize, const R: usize>(&self, s: S) {
         let inputs = self.shape.inputs;
         // Sums that wait for the next inputs, 16 lanes each.
         let mut waiting = [MaybeUninit::<S::V>::uninit(); UNITS * ROWS];
@@ -84,26 +96,40 @@ impl Block<'_> {
         for first_row in self.rows.clone().step_by(ROWS) {
             let rows = first_row..self.rows.end.min(first_row + ROWS);
             for from in (0..inputs).step_by(INPUTS) {
-                let to = inputs.min(from + INPUTS);
+                let part = from..inputs.min(from + INPUTS);
                 let mut unit = self.units.start;
                 while unit < self.units.end {
-                    let tall = unit + U <= self.units.end;
-                    let mut row = rows.start;
-                    while row < rows.end {
-                        let left = rows.end - row;
-                        let at = (unit - self.units.start) * ROWS + row - rows.start;
+                    let height = match self.units.end - unit {
+                        left if left >= U => U,
+                        2.. => 2,
+                        _ => 1,
+                    };
+                    let next = unit + height;
+                    let next = if next < self.units.end { [next, from] } else { [self.units.start, part.end] };
+                    // Each tile asks for a unit, or, where there are few, the first for all.
+                    let each = if rows.len() >= U * R { 1 } else { U };
+                    let ahead = self.w.as_ptr().wrapping_add(next[0] * inputs + next[1]);
+                    let mut tile = Tile { part: part.clone(), unit, row: rows.start, ahead, asked: each };
+                    let mut asked = 0;
+                    while tile.row < rows.end {
+                        let left = rows.end - tile.row;
+                        let at = (unit - self.units.start) * ROWS + tile.row - rows.start;
                         // SAFETY: a task has at most UNITS units, and ROWS rows are taken at a time.
                         let waiting = unsafe { waiting.add(at) };
-                        row += match (tall, left) {
-                            (true, left) if left >= R => self.tile::<S, U, R>(s, unit, row, from..to, waiting),
-                            (true, 4..) => self.tile::<S, U, 4>(s, unit, row, from..to, waiting),
-                            (true, 2..) => self.tile::<S, U, 2>(s, unit, row, from..to, waiting),
-                            (true, _) => self.tile::<S, U, 1>(s, unit, row, from..to, waiting),
-                            (false, left) if left >= R => self.tile::<S, 1, R>(s, unit, row, from..to, waiting),
-                            (false, _) => self.tile::<S, 1, 1>(s, unit, row, from..to, waiting),
+                        tile.row += match (height, left) {
+                            (3.., left) if left >= R => self.tile::<S, U, R>(s, &tile, waiting),
+                            (3.., 2..) => self.tile::<S, U, 2>(s, &tile, waiting),
+                            (3.., _) => self.tile::<S, U, 1>(s, &tile, waiting),
+                            (2, left) if left >= R => self.tile::<S, 2, R>(s, &tile, waiting),
+                            (2, _) => self.tile::<S, 2, 1>(s, &tile, waiting),
+                            (_, left) if left >= R => self.tile::<S, 1, R>(s, &tile, waiting),
+                            (_, _) => self.tile::<S, 1, 1>(s, &tile, waiting),
                         };
+                        asked += each;
+                        tile.ahead = tile.ahead.wrapping_add(each * inputs);
+                        tile.asked = if asked < U { each } else { 0 };
                     }
-                    unit += if tall { U } else { 1 };
+                    unit += height;
                 }
             }
         }
@@ -112,14 +138,8 @@ impl Block<'_> {
     /// Adds some inputs' products to the sums of `U` units by `R` rows, which wait at `waiting`, and writes results after
     /// the last input. Returns `R`.
     #[inline(always)]
-    fn tile<S: Simd, const U: usize, const R: usize>(
-        &self,
-        s: S,
-        unit: usize,
-        row: usize,
-        part: Range<usize>,
-        waiting: *mut S::V,
-    ) -> usize {
+    fn tile<S: Simd, const U: usize, const R: usize>(&self, s: S, tile: &Tile, waiting: *mut S::V) -> usize {
+        let &Tile { ref part, unit, row, ahead, asked } = tile;
         let inputs = self.shape.inputs;
         let mut acc = [[s.zero(); R]; U];
         let whole = part.end - (part.end - part.start) % LANES;
@@ -140,11 +160,8 @@ impl Block<'_> {
                 for u in 0..U {
                     weights[u] = s.load(w.add(u * inputs + k));
                 }
-                if row == self.rows.start {
-                    // The next units' weights: a new page for each, which no stream of addresses announces.
-                    for u in U..2 * U {
-                        s.prefetch(w.wrapping_add(u * inputs + k));
-                    }
+                for u in 0..asked {
+                    s.prefetch(ahead.wrapping_add(u * inputs + k - part.start));
                 }
                 for r in 0..R {
                     let x = s.load(x.add(r * inputs + k));
@@ -179,11 +196,13 @@ impl Block<'_> {
                 lanes[r][u] = s.to_array(acc[u][r]);
             }
         }
-        let mut bias = [0.0; LANES];
-        for i in 0..LANES {
-            bias[i] = self.bias.map_or(0.0, |bias| bias[unit + i % U]);
+        let mut bias = [0.0; 2 * LANES];
+        if let Some(given) = self.bias {
+            for r in 0..R {
+                bias[r * U..][..U].copy_from_slice(&given[unit..][..U]);
+            }
         }
-        let (lanes, bias) = (lanes.as_flattened(), s.from_array(&bias));
+        let lanes = lanes.as_flattened();
         let mut results = [0.0; 2 * LANES];
         for i in (0..U * R).step_by(LANES) {
             let mut vectors = [s.zero(); LANES];
@@ -192,6 +211,8 @@ impl Block<'_> {
                     vectors[j] = s.from_array(&lanes[i + j]);
                 }
             }
+            // SAFETY: two vectors are there.
+            let bias = unsafe { s.load(bias.as_ptr().add(i)) };
             let sums = self.activation.apply(s, s.add(s.sums(vectors), bias));
             results[i..i + LANES].copy_from_slice(&s.to_array(sums));
         }

@@ -1,5 +1,7 @@
 //! What a task of the weight gradient does with a segment: it copies, block by block, and adds to its tiles.
 
+use std::mem::MaybeUninit;
+
 use super::super::Pixels;
 use super::super::padded::Padded;
 use super::super::weight_tile::{Dy, Start, Walk, met, pack, sum};
@@ -94,7 +96,8 @@ impl SegmentSum<'_> {
         let channel = group * plan.shape.group_channels();
         let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
         let ones = Walk { x: &1.0, first: 0, counts: [1, 1, pixels], x_steps: [0; 3], dy_steps: [0, 0, 1] };
-        let mut walks = [(ones, 1); MOST_TILES + 1];
+        // Not set beforehand, which would take as long as the products of a small tile.
+        let mut walks = [const { MaybeUninit::<(Walk, usize)>::uninit() }; MOST_TILES + 1];
         let tiles = self.part.tiles.start..self.part.tiles.end.min(plan.tiles());
         let mut whole = None;
         if plan.copies() && !tiles.is_empty() {
@@ -104,7 +107,11 @@ impl SegmentSum<'_> {
             let walk = unsafe { walk.copied(s, channels.len(), Tiles::copied_row(channels.len()), copied) };
             whole = Some((walk, channels.start));
         }
-        for (place, tile) in walks.iter_mut().zip(tiles) {
+        for (place, tile) in walks.iter_mut().zip(self.part.tiles.clone()) {
+            if tile == plan.tiles() {
+                place.write((ones, 1));
+                continue;
+            }
             let rows = plan.tile_rows(tile);
             let (tap, count) = (tile % plan.phase.taps.len(), rows.len());
             let walk = match (&plan.padded, whole) {
@@ -119,7 +126,7 @@ impl SegmentSum<'_> {
                 }
                 (None, None) => self.walk(block, tap, channel + rows.start),
             };
-            *place = (walk, count);
+            place.write((walk, count));
         }
         for (p, panel) in panels.clone().enumerate() {
             let padded = plan.lanes(panel)[1];
@@ -127,7 +134,9 @@ impl SegmentSum<'_> {
                 true => Dy { first: dy_of(images.start).wrapping_add(p * plan.panel), row: self.dy.stride },
                 false => Dy { first: packed.wrapping_add(p * pixels * plan.panel), row: padded },
             };
-            for (t, (walk, rows)) in walks[..self.part.tiles.len()].iter().enumerate() {
+            for (t, walk) in walks[..self.part.tiles.len()].iter().enumerate() {
+                // SAFETY: one was written for each tile.
+                let (walk, rows) = unsafe { walk.assume_init_ref() };
                 let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
                 if in_place {
                     // The next block's share, each row of which is a run too short to be foreseen.
