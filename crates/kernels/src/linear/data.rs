@@ -18,6 +18,8 @@ const INPUTS: usize = 1024;
 const UNITS: usize = 64;
 /// Rows at a time.
 const ROWS: usize = 48;
+/// Weights from which on they come from farther than the second-level cache.
+const FAR: usize = 128 << 10;
 /// Rows of the tallest tile.
 const TALL: usize = 12;
 
@@ -59,6 +61,7 @@ impl Kernel for Block<'_> {
         let mut packed = [0.0; ROWS * UNITS];
         let mut copy = [0.0; UNITS * 2 * LANES];
         let groups = self.inputs.len().div_ceil(vectors * LANES);
+        let far = self.shape.inputs * self.shape.outputs >= FAR;
         for unit in (0..self.shape.outputs).step_by(UNITS) {
             let units = unit..self.shape.outputs.min(unit + UNITS);
             let next = units.end..self.shape.outputs.min(units.end + UNITS);
@@ -91,7 +94,7 @@ impl Kernel for Block<'_> {
                     while row < rows.end {
                         let (left, dy) = (rows.end - row, (packed[row - first..].as_ptr(), ROWS));
                         let share = |tile: usize| next.end.min(next.start + tile * UNITS / tiles);
-                        let asked = if first == 0 { share(done)..share(done + 1) } else { 0..0 };
+                        let asked = if first == 0 && far { share(done)..share(done + 1) } else { 0..0 };
                         let ahead = self.w.as_ptr().wrapping_add(asked.start * self.shape.inputs + self.inputs.start);
                         done += 1;
                         let tile = Tile { units: units.clone(), row, k, lanes, dy, w, ahead, asked: asked.len() };
@@ -130,6 +133,15 @@ impl Block<'_> {
     /// `R` rows by `NV` vectors. Returns `R`.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const NV: usize>(&self, s: S, tile: &Tile) -> usize {
+        match tile.asked > 0 {
+            true => self.sized::<S, R, NV, true>(s, tile),
+            false => self.sized::<S, R, NV, false>(s, tile),
+        }
+        R
+    }
+
+    #[inline(always)]
+    fn sized<S: Simd, const R: usize, const NV: usize, const AHEAD: bool>(&self, s: S, tile: &Tile) {
         let &Tile { row, k, dy, .. } = tile;
         let lanes = tile.lanes - (NV - 1) * LANES;
         let inputs = self.shape.inputs;
@@ -154,8 +166,10 @@ impl Block<'_> {
                     let p = w.add(v * LANES);
                     weights[v] = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
                 }
-                for unit in 0..tile.asked {
-                    s.prefetch(tile.ahead.wrapping_add(unit * inputs + o * LANES));
+                if AHEAD {
+                    for unit in 0..tile.asked {
+                        s.prefetch(tile.ahead.wrapping_add(unit * inputs + o * LANES));
+                    }
                 }
                 for r in 0..R {
                     let dy = s.splat(*dy.0.add(o * dy.1 + r));
@@ -171,6 +185,5 @@ impl Block<'_> {
                 }
             }
         }
-        R
     }
 }
