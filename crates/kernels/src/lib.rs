@@ -16,6 +16,8 @@
     clippy::wrong_self_convention
 )]
 
+#[cfg(test)]
+mod against_reference;
 pub mod arena;
 pub mod conv;
 pub mod dropout;

@@ -152,8 +152,13 @@ impl Product {
         let mr = tile::pixels(self.isa == Isa::Avx512, self.width);
         let parts = |filters: usize| self.groups * self.width.div_ceil(filters);
         let chunks = tiles.div_ceil(TILES);
-        // Of few channels, all of whose sources stay, a task takes all filters.
-        let mut filters = if self.depth <= DEPTH { self.width.next_multiple_of(FEWEST) } else { FILTERS };
+        // Of few channels, all of whose sources stay, a task takes all filters, or, for many tiles, as many as keep their weights:
+        // these take longer to transform than the sources once more.
+        let mut filters = match self.depth <= DEPTH {
+            true if self.width > DEPTH && chunks * parts(DEPTH) >= 4 * 8 * threads => DEPTH,
+            true => self.width.next_multiple_of(FEWEST),
+            false => FILTERS,
+        };
         // Fewer filters rather than fewer tiles, for which all weights would be transformed again.
         while threads > 1 && parts(filters) * chunks < 2 * threads && filters > FEWEST {
             filters = (filters / 2).next_multiple_of(FEWEST);

@@ -136,3 +136,26 @@ proptest! {
         check(&shape, n, gap, rectified);
     }
 }
+
+/// With one thread these tiles are enough for tasks of 64 filters that keep their weights, with seven they are not.
+#[test]
+fn tasks_that_keep_their_weights_have_the_same_bits() {
+    for (kernel, channels, groups, n) in [(3, 16, 1, 4), (5, 24, 2, 1)] {
+        let window = Window { padding: [kernel as isize / 2; 4], ..Window::new([kernel; 2]) };
+        let shape = ConvShape { input: [61, 60], channels: channels * groups, filters: 90 * groups, groups, window };
+        let (x, w) = (normal(n * 61 * 60 * shape.channels, 1), normal(shape.weights(), 2));
+        let run = |isa: Isa, threads: usize| {
+            let cpu = Cpu::with_isa(threads, isa).unwrap();
+            let forward = Forward::winograd(&shape, isa).unwrap();
+            let mut workspace = vec![f32::NAN; forward.plain_workspace_len(n, threads)];
+            let mut y = vec![f32::NAN; n * 61 * 60 * shape.filters];
+            let x = Pixels { data: &x, stride: shape.channels };
+            let target = PixelsMut { data: &mut y, stride: shape.filters };
+            forward.run_plain(&cpu, n, x, &w, &Epilogue::default(), target, &mut workspace);
+            y
+        };
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+            assert!(run(isa, 1) == run(isa, 7), "{kernel}x{kernel} on {isa}");
+        }
+    }
+}

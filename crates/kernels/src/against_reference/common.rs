@@ -1,8 +1,7 @@
 //! What all kernel tests share: data, layouts, central differences, and one check of accuracy and of equal bits.
-#![allow(dead_code)]
 
-use ocelli_kernels::random::{Random, name};
-use ocelli_kernels::{Cpu, Isa};
+use crate::random::{Random, name};
+use crate::{Cpu, Isa};
 use proptest::prelude::ProptestConfig;
 
 /// So many random cases a property; failing ones are printed, not stored.

@@ -1,11 +1,9 @@
 //! Softmax, cross-entropy, mean squared error and binary cross-entropy.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::loss::*;
-use ocelli_kernels::random::{Random, name};
-use ocelli_kernels::softmax::*;
+use super::common::*;
+use crate::loss::*;
+use crate::random::{Random, name};
+use crate::softmax::*;
 use proptest::prelude::*;
 
 fn labels(rows: usize, classes: usize, seed: u64) -> Vec<u32> {

@@ -1,11 +1,9 @@
 //! Batch normalisation.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::elementwise::{Extent, View, ViewMut};
-use ocelli_kernels::norm::*;
-use ocelli_kernels::{Cpu, Isa};
+use super::common::*;
+use crate::elementwise::{Extent, View, ViewMut};
+use crate::norm::*;
+use crate::{Cpu, Isa};
 use proptest::prelude::*;
 
 const EPS: f64 = 1e-5;

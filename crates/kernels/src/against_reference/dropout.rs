@@ -1,9 +1,7 @@
 //! Dropout.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::dropout::*;
+use super::common::*;
+use crate::dropout::*;
 use proptest::prelude::*;
 
 proptest! {

@@ -1,10 +1,8 @@
 //! Local response normalisation.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::elementwise::{Extent, View, ViewMut};
-use ocelli_kernels::lrn::*;
+use super::common::*;
+use crate::elementwise::{Extent, View, ViewMut};
+use crate::lrn::*;
 use proptest::prelude::*;
 
 proptest! {

@@ -1,10 +1,8 @@
 //! Activations, sums, products, copies.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::elementwise::*;
-use ocelli_kernels::{Cpu, Isa};
+use super::common::*;
+use crate::elementwise::*;
+use crate::{Cpu, Isa};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 8] = [

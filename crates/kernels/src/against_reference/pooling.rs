@@ -1,12 +1,10 @@
 //! Maximum and average pooling.
 
-mod common;
-
-use common::*;
-use ocelli_kernels::Cpu;
-use ocelli_kernels::elementwise::{View, ViewMut};
-use ocelli_kernels::geometry::{PoolShape, Window};
-use ocelli_kernels::pooling::*;
+use super::common::*;
+use crate::Cpu;
+use crate::elementwise::{View, ViewMut};
+use crate::geometry::{PoolShape, Window};
+use crate::pooling::*;
 use proptest::prelude::*;
 
 fn shape(input: [usize; 2], channels: usize, kernel: [usize; 2], stride: [usize; 2], padding: [isize; 4]) -> PoolShape {
