@@ -2,7 +2,7 @@
 # scripts/fuzz.sh [SECONDS] [TARGET...]   fuzzes each target of fuzz/ for SECONDS (default 10)
 # An input that fails is kept as fuzz/artifacts/TARGET-*; repeat it with: fuzz/target/HOST/release/TARGET FILE
 # Needs nothing beyond cargo and a C++ compiler: these are the flags that cargo-fuzz sets, opened on stable. Without
-# AddressSanitizer, which would double the build: the library forbids unsafe code and ./test memory covers the kernels.
+# AddressSanitizer, which would double the build: the library forbids unsafe code and ./test kernels covers the kernels.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v c++ >/dev/null || { echo "fuzzing needs a C++ compiler (c++) for libFuzzer"; exit 77; }

@@ -14,8 +14,9 @@ case ${1:-} in
   *) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;;
 esac
 command -v valgrind >/dev/null || { echo "valgrind is missing, which counts the instructions (Debian, Ubuntu: apt-get install valgrind)"; exit 77; }
-cargo build --release --locked --manifest-path benches/Cargo.toml --target-dir benches/target
-program=benches/target/release/instructions
+# With what ./run builds, so that the kernels are compiled once for both.
+cargo build --release --locked --package ocelli-cli --package ocelli-benches
+program=${CARGO_TARGET_DIR:-target}/release/instructions
 
 # Instructions that a program run with the kernel $1, $2 times, executes.
 run() {

@@ -1,6 +1,6 @@
 //! Fits the costs by which Winograd's form is chosen, `crates/kernels/src/conv/choice.rs`.
 //!
-//!     cargo run --release --manifest-path benches/Cargo.toml --bin fit [-- --write]
+//!     cargo run --release --package ocelli-benches --bin fit [-- --write]
 //!
 //! Times both forms of many convolutions in turn on two threads, takes the fastest of some runs of each, and fits what the
 //! parts of Winograd's form cost, in multiply-adds of the direct form, by least squares of the relative error. Prints what was

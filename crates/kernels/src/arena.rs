@@ -172,7 +172,7 @@ impl<'a> Parts<'a> {
     pub fn write(&mut self, i: usize) -> &'a mut [f32] {
         let bytes = std::mem::take(&mut self.writes[i]);
         let len = bytes.len() / 4;
-        debug_assert!((bytes.as_ptr() as usize).is_multiple_of(4));
+        assert!((bytes.as_ptr() as usize).is_multiple_of(4));
         // SAFETY: spans start on cache lines, so the address is aligned; every bit pattern is an f32.
         unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) }
     }
@@ -186,7 +186,7 @@ fn as_f32(bytes: &[u8]) -> &[f32] {
     if bytes.is_empty() {
         return &[];
     }
-    debug_assert!((bytes.as_ptr() as usize).is_multiple_of(4));
+    assert!((bytes.as_ptr() as usize).is_multiple_of(4));
     // SAFETY: spans start on cache lines, so the address is aligned; every bit pattern is an f32.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / 4) }
 }

@@ -4,14 +4,21 @@ use crate::random::{Random, name};
 use crate::{Cpu, Isa};
 use proptest::prelude::ProptestConfig;
 
-/// So many random cases a property; failing ones are printed, not stored.
-pub fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+/// At most so many random cases of a property, fewer where PROPTEST_CASES asks for fewer; failing ones are printed, not stored.
+pub fn cases(most: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.min(most), failure_persistence: None, ..config }
 }
 
 /// Every instruction set of this processor at several numbers of threads.
 pub fn cpus() -> Vec<Cpu> {
     let all = Isa::available().into_iter().flat_map(|isa| [1, 2, 4, 7].map(|threads| Cpu::with_isa(threads, isa)));
+    all.map(|cpu| cpu.expect("an available instruction set")).collect()
+}
+
+/// Every instruction set of this processor.
+pub fn cpus_of(threads: usize) -> Vec<Cpu> {
+    let all = Isa::available().into_iter().map(|isa| Cpu::with_isa(threads, isa));
     all.map(|cpu| cpu.expect("an available instruction set")).collect()
 }
 

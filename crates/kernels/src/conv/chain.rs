@@ -225,8 +225,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Activation;
-    use super::super::tests::{cases, cpus, numbers};
+    use super::super::tests::numbers;
     use super::*;
+    use crate::against_reference::common::{cases, cpus_of};
     use crate::geometry::Window;
 
     /// The last convolution's output of `n` pictures, computed by three kernels and by the chain, with a gap of two values
@@ -298,7 +299,7 @@ mod tests {
         ) {
             let size = shapes[shapes.len() - 1].input;
             prop_assume!(size[0] > 0 && size[1] > 0 && Chain::fits(&shapes));
-            for cpu in cpus(threads) {
+            for cpu in cpus_of(threads) {
                 let [one_by_one, chained] = both(&cpu, &shapes, n, step, bias, residual);
                 prop_assert!(bits(&one_by_one) == bits(&chained), "{} with {threads} threads", cpu.isa());
             }
@@ -315,7 +316,7 @@ mod tests {
             let input = depthwise.output();
             let project = ConvShape { input, channels: wide, filters: 24, groups: 1, window: pointwise };
             let shapes = [expand, depthwise, project];
-            for cpu in cpus(2) {
+            for cpu in cpus_of(2) {
                 assert_eq!(Chain::new(&shapes, cpu.isa()).step, rows);
                 let [one_by_one, chained] = both(&cpu, &shapes, 1, rows, true, stride == 1);
                 assert!(bits(&one_by_one) == bits(&chained), "{size}x{size} on {}", cpu.isa());

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::against_reference::common::{cases, cpus_of, wide};
 use crate::geometry::{ConvShape, Window};
 use crate::{Cpu, Isa};
 
@@ -18,10 +19,6 @@ pub(super) fn numbers(seed: u64, len: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     (0..len).map(|_| next()).collect()
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&v| v as f64).collect()
 }
 
 /// `[n, channels, size]` to pixels with a stride; the gaps hold NaN, so that nobody may use them.
@@ -171,10 +168,6 @@ impl Problem {
     }
 }
 
-pub(super) fn cpus(threads: usize) -> Vec<Cpu> {
-    Isa::available().into_iter().map(|isa| Cpu::with_isa(threads, isa).unwrap()).collect()
-}
-
 #[allow(clippy::too_many_arguments)]
 fn shape(
     input: [usize; 2],
@@ -236,9 +229,9 @@ fn known_layers_agree_with_the_reference() {
     for groups in [40, 10] {
         let window = Window { padding: [0, 4, 0, 4], ..Window::new([1, 9]) };
         let shape = ConvShape { input: [7, 12], channels: 40, filters: 40, groups, window };
-        cpus(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
+        cpus_of(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
     }
-    for cpu in cpus(2) {
+    for cpu in cpus_of(2) {
         for (_, shape, n) in known_layers() {
             Problem { exact: true, ..Problem::new(shape, n, [0, 0]) }.check(&cpu);
         }
@@ -262,7 +255,7 @@ fn bits_depend_on_neither_threads_nor_vector_width() {
 
 #[test]
 fn a_picture_gives_the_same_bits_in_any_batch() {
-    for cpu in cpus(3) {
+    for cpu in cpus_of(3) {
         for (name, shape, n) in known_layers() {
             let problem = Problem::new(shape, n, [0, 0]);
             let all = problem.run(&cpu);
@@ -318,7 +311,7 @@ fn bias_residual_and_activation_follow_the_sum() {
     {
         let shape = shape([5, 6], channels, filters, 3, 1, 1, groups);
         let problem = Problem::new(shape, 2, [0, 0]);
-        for cpu in cpus(2) {
+        for cpu in cpus_of(2) {
             let x = to_pixels(&problem.x, 2, channels, channels);
             let mut residual = to_pixels(&problem.dy, 2, filters, filters + gap);
             residual[0] = f32::NAN;
@@ -366,7 +359,7 @@ fn bias_residual_and_activation_follow_the_sum() {
 fn inputs_that_no_window_sees_get_a_zero_gradient() {
     // 6x6, kernel 2, stride 4: rows 2, 3 and columns 2, 3 lie between two windows.
     let problem = Problem::new(shape([6, 6], 3, 5, 2, 4, 0, 1), 1, [0, 0]);
-    for cpu in cpus(1) {
+    for cpu in cpus_of(1) {
         let dx = problem.run(&cpu).dx;
         for (i, dx) in dx.iter().enumerate() {
             let seen = ![2, 3].contains(&(i / 6 % 6)) && ![2, 3].contains(&(i % 6));
@@ -402,12 +395,6 @@ fn reference_gradients_equal_central_differences() {
     check("db", reference::bias_gradient(&shape, &dy), &bias, &|bias| loss(&x, &w, bias));
 }
 
-/// At most so many cases of a property; fewer where PROPTEST_CASES asks for fewer.
-pub(super) fn cases(most: u32) -> ProptestConfig {
-    let config = ProptestConfig::default();
-    ProptestConfig { cases: config.cases.min(most), ..config }
-}
-
 prop_compose! {
     fn any_problem()(
         groups in 1usize..4, each in 0usize..6, channels in 1usize..24, filters in 1usize..24,
@@ -434,7 +421,7 @@ proptest! {
         prop_assume!(h + top.min(0) + bottom.min(0) > 0 && w + left.min(0) + right.min(0) > 0);
         prop_assume!(shape.window.output(shape.input).is_some());
         let problem = Problem::new(shape, n, gaps);
-        let results: Vec<Results> = cpus(2).iter().map(|cpu| { problem.check(cpu); problem.run(cpu) }).collect();
+        let results: Vec<Results> = cpus_of(2).iter().map(|cpu| { problem.check(cpu); problem.run(cpu) }).collect();
         if let [_, avx2, avx512] = &results[..] {
             prop_assert!(avx2 == avx512, "bits of AVX2 and AVX-512 differ");
         }
@@ -447,7 +434,7 @@ fn large_outputs_that_are_streamed_have_the_same_bits() {
     for (channels, filters, groups, exact) in [(4, 64, 1, true), (64, 64, 64, true), (32, 64, 1, false)] {
         let shape = shape([260, 256], channels, filters, 3, 1, 1, groups);
         let (x, w) = (numbers(1, channels * 260 * 256), numbers(2, shape.weights()));
-        for cpu in cpus(2) {
+        for cpu in cpus_of(2) {
             let forward = Forward::new(&shape, cpu.isa(), exact);
             assert!(exact || forward.kernel() == "winograd");
             let mut workspace = vec![0.0; forward.plain_workspace_len(1, 2)];

@@ -1,4 +1,5 @@
 use super::*;
+use crate::against_reference::common::{cases, wide};
 use crate::conv::Activation;
 use crate::random::Random;
 use crate::update::{Rule, Step, Updated, update};
@@ -8,10 +9,6 @@ use proptest::prelude::*;
 fn noise(n: usize, key: u64) -> Vec<f32> {
     let mut random = Random::new(1, key, 0, 0);
     (0..n).map(|_| random.normal() as f32).collect()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x.into()).collect()
 }
 
 /// |error| <= 2·K·2⁻²⁴·Σ|products|, the bound of a chain of K multiply-adds.
@@ -66,7 +63,7 @@ fn check(n: usize, inputs: usize, outputs: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(cases(40))]
     #[test]
     fn kernels_equal_the_reference(n in 1usize..40, inputs in 1usize..90, outputs in 1usize..60) {
         check(n, inputs, outputs);

@@ -258,7 +258,7 @@ impl Backward<'_> {
         let ([rows, columns], channels) = (window.kernel, self.shape.channels);
         let step = self.dx_strides[1];
         let (oy, ky) = (iy / rows, iy % rows);
-        debug_assert!(iy < h);
+        assert!(iy < h, "a row of the picture");
         // SAFETY: this row belongs to this task alone; dy and the indices were checked for the whole output.
         unsafe {
             let dx = self.dx.part(sample * self.dx_strides[0] + iy * w * step, (w - 1) * step + channels).as_mut_ptr();

@@ -6,7 +6,7 @@
 //! AVX2 and AVX-512 are equal bit for bit.
 
 mod portable;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 mod x86;
 
 use portable::Portable;
@@ -221,11 +221,12 @@ pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa {
         Isa::Portable => kernel.run(Portable),
         // SAFETY: these values of `Isa` are only made after the processor was asked for the features.
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
         Isa::Avx2 => unsafe { x86::with_avx2(kernel) },
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
         Isa::Avx512 => unsafe { x86::with_avx512(kernel) },
-        #[cfg(not(target_arch = "x86_64"))]
+        // What reads foreign bytes is fuzzed, not the kernels, whose other forms take the compiler minutes.
+        #[cfg(any(not(target_arch = "x86_64"), fuzzing))]
         _ => kernel.run(Portable),
     }
 }

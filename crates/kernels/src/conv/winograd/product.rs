@@ -6,6 +6,7 @@
 //! transform again takes less time than to read what another core transformed, which is 2.25 times the sources and four times
 //! the weights.
 
+mod few;
 mod pack;
 mod task;
 

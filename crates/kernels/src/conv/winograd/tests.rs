@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::super::*;
+use crate::against_reference::common::cases;
 use crate::geometry::{ConvShape, Window};
 use crate::random::Random;
 use crate::{Cpu, Isa};
@@ -120,7 +121,7 @@ fn large_batches_are_cut_into_segments() {
 }
 
 proptest! {
-    #![proptest_config(super::super::tests::cases(60))]
+    #![proptest_config(cases(60))]
     #[test]
     fn any_fitting_convolution_agrees_with_the_reference(
         input in [1usize..18, 1usize..18], channels in [16usize..50, 16usize..50], groups in 1usize..3,

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::super::super::tile::{self, Ahead, Tile};
 use super::super::super::{Activation, Epilogue, Pixels};
 use super::super::{POINTS, grid, outputs, transform};
+use super::few::{self, Products};
 use super::pack::Pack;
 use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
 use crate::simd::{Kernel, LANES, Simd, load_part, store_part};
@@ -72,6 +73,10 @@ impl Kernel for Outputs<'_> {
                         if plan.depth > DEPTH || filter == self.filters.start {
                             part.transform_sources(s, &depth);
                         }
+                        if part.few() {
+                            part.sum_few(s, &depth, own_weights.as_mut_ptr());
+                            continue;
+                        }
                         for (i, panel) in part.panels().enumerate() {
                             let place = if kept { i * Product::panel_len(depth.len(), plan.panel()) } else { 0 };
                             let weights = own_weights[place..].as_mut_ptr();
@@ -97,7 +102,7 @@ struct Part<'a> {
     group: usize,
     filters: Range<usize>,
     tiles: Range<usize>,
-    /// `[point][tile][channel]`
+    /// `[point][tile][channel]`; of few tiles `[16 channels][point][tile][16]`
     sources: *mut f32,
     /// `[point][panel][tile][lanes]`
     sums: *mut f32,
@@ -118,21 +123,29 @@ impl Part<'_> {
         firsts.map(move |first| Panel { first, lanes: plan.lanes(first), before: first - self.filters.start })
     }
 
+    fn few(&self) -> bool {
+        self.tiles.len() <= few::TILES
+    }
+
     /// Values from the sums at a point to those at the next one.
     fn sum_plane(&self) -> usize {
         self.tiles.len() * self.filters.len().next_multiple_of(LANES) + LANES
     }
 
-    /// Values of a tile's sources at a point, and from a point to the next one.
-    fn source_steps(&self, depth: &Range<usize>) -> [usize; 2] {
+    /// Values from a tile's sources at a point to the next tile's, to the next point's, and to the next vector of channels.
+    fn source_steps(&self, depth: &Range<usize>) -> [usize; 3] {
+        let tiles = self.tiles.len();
+        if self.few() {
+            return [LANES, tiles * LANES, POINTS * tiles * LANES];
+        }
         let row = depth.len().next_multiple_of(LANES);
-        [row, self.tiles.len() * row + LANES]
+        [row, tiles * row + LANES, LANES]
     }
 
     #[inline(always)]
     unsafe fn transform_sources<S: Simd>(&self, s: S, depth: &Range<usize>) {
         let Pass { plan, source, .. } = self.pass;
-        let [row, plane] = self.source_steps(depth);
+        let [row, plane, vector] = self.source_steps(depth);
         for (i, t) in self.tiles.clone().enumerate() {
             let (image, [top, left]) = self.pass.place(t);
             let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
@@ -140,7 +153,10 @@ impl Part<'_> {
             for c in (0..depth.len()).step_by(LANES) {
                 let (offset, lanes) = (self.group * plan.depth + depth.start + c, LANES.min(depth.len() - c));
                 // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
-                unsafe { transform::source(s, &rows, offset, lanes, self.sources.add(i * row + c), plane) };
+                unsafe {
+                    let out = self.sources.add(i * row + c / LANES * vector);
+                    transform::source(s, &rows, offset, lanes, out, plane);
+                }
             }
         }
     }
@@ -158,7 +174,7 @@ impl Part<'_> {
     unsafe fn sum<S: Simd>(&self, s: S, depth: &Range<usize>, panel: &Panel, weights: *const f32) {
         let Panel { first, lanes, before } = *panel;
         let plan = self.pass.plan;
-        let [row, source_plane] = self.source_steps(depth);
+        let [row, source_plane, _] = self.source_steps(depth);
         let (mr, count) = (tile::pixels(S::WIDE, plan.width), self.tiles.len());
         let (plane, sum_plane) = (Product::panel_len(depth.len(), lanes) / POINTS, self.sum_plane());
         let (mut rows, mut targets) = ([std::ptr::null::<f32>(); TILES], [0; TILES]);
@@ -198,6 +214,33 @@ impl Part<'_> {
                 };
                 // SAFETY: as the caller vouches.
                 unsafe { tile::run(s, mr.min(count - i), lanes / LANES, &tile) }
+            }
+        }
+    }
+
+    /// The same of all filters, for few tiles: some channels of a vector of filters at a time.
+    #[inline(always)]
+    unsafe fn sum_few<S: Simd>(&self, s: S, depth: &Range<usize>, own: *mut f32) {
+        let Pass { plan, weights, .. } = *self.pass;
+        let [_, _, vector] = self.source_steps(depth);
+        for Panel { first, lanes, before } in self.panels() {
+            for lane in (0..lanes).step_by(LANES) {
+                for d in depth.clone().step_by(few::CHANNELS) {
+                    let (some, c) = (d..depth.end.min(d + few::CHANNELS), d - depth.start);
+                    let products = Products {
+                        tiles: self.tiles.len(),
+                        channels: some.len(),
+                        weights: own,
+                        sources: self.sources.wrapping_add(c / LANES * vector + c % LANES),
+                        sums: self.sums.wrapping_add(before * self.tiles.len() + lane),
+                        sum_steps: [lanes, self.sum_plane()],
+                        first: d == 0,
+                    };
+                    let (first, plane) = (first + lane, few::CHANNELS * LANES);
+                    Pack { plan, weights, group: self.group, first, lanes: LANES, depth: some, out: own, plane }.run(s);
+                    // SAFETY: as the caller vouches.
+                    unsafe { few::add(s, &products) }
+                }
             }
         }
     }
