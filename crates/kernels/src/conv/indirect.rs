@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use super::padded::Padded;
 use super::phase::{Cursor, Phase};
-use super::tile::{self, Ahead, MOST_PIXELS, Tile};
+use super::tile::{self, Ahead, MOST_PIXELS, Next, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
@@ -356,6 +356,7 @@ impl Block<'_> {
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
             let addresses = if step.is_some() { &taps[..1] } else { taps };
             self.look_up(addresses, mr, &mut rows, &mut targets);
+            let blocks = (taps.len() * plan.depth.div_ceil(LANES)).max(1);
             // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
@@ -372,8 +373,11 @@ impl Block<'_> {
                 };
                 for i in 0..tiles {
                     let left = self.pixels.len() - i * mr;
-                    if ask_ahead && p == self.panels.start {
-                        for next in &rows[(i + 1) * MOST_PIXELS..][..mr.min(left.saturating_sub(mr))] {
+                    let next = mr.min(left.saturating_sub(mr));
+                    if ask_ahead && p == self.panels.start && lines == 0 {
+                        tile.next.pixels = next;
+                    } else if ask_ahead && p == self.panels.start {
+                        for next in &rows[(i + 1) * MOST_PIXELS..][..next] {
                             // SAFETY: the table was filled for these pixels just now.
                             let next = unsafe { next.assume_init() };
                             for q in (0..plan.depth).step_by(LANES) {
@@ -381,7 +385,11 @@ impl Block<'_> {
                             }
                         }
                     }
-                    // SAFETY: the tables were filled for these pixels just now.
+                    if self.residual.is_some() && tile.last {
+                        // As many as come to all lines of a full tile.
+                        tile.next.residual = if next == mr { (2 * mr).div_ceil(blocks) } else { 0 };
+                    }
+                    // SAFETY: the tables were filled for these pixels, and the next ones, just now.
                     unsafe { self.product(s, p, mr.min(left), &tile) }
                     tile.rows = tile.rows.wrapping_add(addresses.len() * MOST_PIXELS);
                     tile.targets = tile.targets.wrapping_add(MOST_PIXELS);
@@ -422,6 +430,7 @@ impl Block<'_> {
             depth: 0,
             weights: self.weights.as_ptr().wrapping_add(weights),
             ahead: Ahead::NOTHING,
+            next: Next::NOTHING,
             targets,
             first: true,
             last: true,

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::padded::Padded;
-use super::tile::{self, Ahead, MOST_PIXELS, Tile};
+use super::tile::{self, Ahead, MOST_PIXELS, Next, Tile};
 use super::{Activation, Pixels, PixelsMut, check_pixels};
 use crate::elementwise::Extent;
 use crate::geometry::ConvShape;
@@ -217,6 +217,7 @@ impl Band<'_> {
                     depth: filters,
                     weights: self.packed.as_ptr().wrapping_add(weights),
                     ahead: Ahead::NOTHING,
+                    next: Next::NOTHING,
                     targets: targets.as_ptr(),
                     first: true,
                     last: false,

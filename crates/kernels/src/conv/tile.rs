@@ -43,6 +43,7 @@ pub(super) struct Tile {
     pub weights: *const f32,
     /// What full tiles ask for meanwhile.
     pub ahead: Ahead,
+    pub next: Next,
     /// The pixels' numbers in target and residual.
     pub targets: *const usize,
     /// Whether the sums start from zero; otherwise from what the target holds.
@@ -75,6 +76,20 @@ impl Ahead {
     pub const NOTHING: Ahead = Ahead { from: std::ptr::null(), lines: 0 };
 }
 
+/// What full tiles ask for of the tile after them, if they ask for nothing else, whose addresses follow in the tables: a little with
+/// every 16 channels. All of it at once would keep waiting what is needed now.
+#[derive(Clone, Copy)]
+pub(super) struct Next {
+    /// Pixels whose sources are asked for, where there is one position.
+    pub pixels: usize,
+    /// Cache lines of the residual with every 16 channels, of a full tile.
+    pub residual: usize,
+}
+
+impl Next {
+    pub const NOTHING: Next = Next { pixels: 0, residual: 0 };
+}
+
 /// Computes a tile of `mr` pixels by `nv` vectors. A last vector of at most 8 channels is half a vector.
 ///
 /// # Safety
@@ -101,16 +116,21 @@ impl Kernel for Sized<'_> {
         macro_rules! sizes {
             ($whole:literal, $half:literal: $($mr:literal)*) => {
                 match mr {
-                    $($mr => s.call(Fixed::<$mr, $whole, $half, false>(tile)),)*
+                    $($mr => s.call(Fixed::<$mr, $whole, $half, NOTHING>(tile)),)*
                     _ => unreachable!("a tile of {mr} pixels"),
                 }
             };
         }
         let half = tile.lanes <= HALF;
+        let next = tile.next.pixels + tile.next.residual > 0;
         // Not as one match: sizes that an instruction set does not have would be compiled for it.
         if S::WIDE {
             match (nv, half) {
-                (2, false) if mr == 12 && tile.ahead.lines > 0 => s.call(Fixed::<12, 2, 0, true>(tile)),
+                (2, false) if mr == 12 && tile.ahead.lines > 0 => s.call(Fixed::<12, 2, 0, WEIGHTS>(tile)),
+                (1, false) if mr == 12 && next => s.call(Fixed::<12, 1, 0, NEXT>(tile)),
+                (1, true) if mr == 12 && next => s.call(Fixed::<12, 0, 1, NEXT>(tile)),
+                (_, false) if mr == 12 && next => s.call(Fixed::<12, 2, 0, NEXT>(tile)),
+                (_, true) if mr == 12 && next => s.call(Fixed::<12, 1, 1, NEXT>(tile)),
                 (1, false) => sizes!(1, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
                 (1, true) => sizes!(0, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
                 (_, false) => sizes!(2, 0: 1 2 3 4 5 6 7 8 9 10 11 12),
@@ -118,7 +138,9 @@ impl Kernel for Sized<'_> {
             }
         } else {
             match (nv, half) {
-                (1, false) if mr == 6 && tile.ahead.lines > 0 => s.call(Fixed::<6, 1, 0, true>(tile)),
+                (1, false) if mr == 6 && tile.ahead.lines > 0 => s.call(Fixed::<6, 1, 0, WEIGHTS>(tile)),
+                (1, false) if mr == 6 && next => s.call(Fixed::<6, 1, 0, NEXT>(tile)),
+                (1, true) if mr == 6 && next => s.call(Fixed::<6, 0, 1, NEXT>(tile)),
                 (1, false) => sizes!(1, 0: 1 2 3 4 5 6),
                 (1, true) => sizes!(0, 1: 1 2 3 4 5 6),
                 _ => sizes!(1, 1: 1 2 3),
@@ -127,27 +149,29 @@ impl Kernel for Sized<'_> {
     }
 }
 
-/// A tile of a size known to the compiler, as [`sized`] takes it.
-struct Fixed<'a, const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool>(&'a Tile);
+/// What a tile asks for: nothing, weights that come next, or what the next tile reads.
+const NOTHING: u8 = 0;
+const WEIGHTS: u8 = 1;
+const NEXT: u8 = 2;
 
-impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool> Kernel
-    for Fixed<'_, MR, WHOLE, HALVES, AHEAD>
+/// A tile of a size known to the compiler, as [`sized`] takes it.
+struct Fixed<'a, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: u8>(&'a Tile);
+
+impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: u8> Kernel
+    for Fixed<'_, MR, WHOLE, HALVES, ASKS>
 {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the caller of `run` vouches for the pointers and the size.
-        unsafe { sized::<S, MR, WHOLE, HALVES, AHEAD>(s, self.0) }
+        unsafe { sized::<S, MR, WHOLE, HALVES, ASKS>(s, self.0) }
     }
 }
 
 /// `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves.
 #[inline(always)]
-unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const AHEAD: bool>(
-    s: S,
-    tile: &Tile,
-) {
+unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: u8>(s: S, tile: &Tile) {
     let mut acc = [[s.zero(); WHOLE]; MR];
     let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let nv = WHOLE + HALVES;
@@ -167,7 +191,7 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
             }
         }
         let mut w = tile.weights;
-        let mut ahead = tile.ahead.from;
+        let (mut ahead, mut asked) = (tile.ahead.from, 0);
         let mut x = *tile.rows.cast::<[*const f32; MR]>();
         for t in 0..tile.positions {
             if t > 0 {
@@ -182,8 +206,18 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
             }
             let mut start = 0;
             while start < tile.depth {
-                let end = if AHEAD { tile.depth.min(start + LANES) } else { tile.depth };
-                if AHEAD {
+                let end = if ASKS != NOTHING { tile.depth.min(start + LANES) } else { tile.depth };
+                if ASKS == NEXT {
+                    for m in 0..tile.next.pixels {
+                        s.prefetch((*tile.rows.add(MOST_PIXELS + m)).wrapping_add(start));
+                    }
+                    for _ in 0..tile.next.residual.min(MR * nv - asked) {
+                        let target = *tile.targets.add(MOST_PIXELS + asked / nv);
+                        s.prefetch(tile.residual.wrapping_add(target * tile.residual_stride + asked % nv * LANES));
+                        asked += 1;
+                    }
+                }
+                if ASKS == WEIGHTS {
                     for _ in 0..tile.ahead.lines {
                         s.prefetch(ahead);
                         ahead = ahead.wrapping_add(LANES);

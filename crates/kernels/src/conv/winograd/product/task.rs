@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::super::tile::{self, Ahead, Tile};
+use super::super::super::tile::{self, Ahead, Next, Tile};
 use super::super::super::{Activation, Epilogue, Pixels};
 use super::super::{POINTS, grid, outputs, transform};
 use super::few::{self, Products};
@@ -200,6 +200,7 @@ impl Part<'_> {
                     depth: depth.len(),
                     weights: weights.wrapping_add(point * plane),
                     ahead: Ahead::NOTHING,
+                    next: Next::NOTHING,
                     targets: targets[i..].as_ptr(),
                     first: depth.start == 0,
                     last: false,
