@@ -95,8 +95,9 @@ impl Block<'_> {
         let waiting = waiting.as_mut_ptr().cast::<S::V>();
         for first_row in self.rows.clone().step_by(ROWS) {
             let rows = first_row..self.rows.end.min(first_row + ROWS);
-            for from in (0..inputs).step_by(INPUTS) {
-                let part = from..inputs.min(from + INPUTS);
+            let step = if rows.len() <= R { inputs } else { INPUTS };
+            for from in (0..inputs).step_by(step) {
+                let part = from..inputs.min(from + step);
                 let mut unit = self.units.start;
                 while unit < self.units.end {
                     let height = match self.units.end - unit {
@@ -107,7 +108,7 @@ impl Block<'_> {
                     let next = unit + height;
                     let next = if next < self.units.end { [next, from] } else { [self.units.start, part.end] };
                     // Each tile asks for a unit, or, where there are few, the first for all.
-                    let each = if rows.len() >= U * R { 1 } else { U };
+                    let each = if rows.len() >= U * R { 1 } else if rows.len() <= R { 0 } else { U };
                     let ahead = self.w.as_ptr().wrapping_add(next[0] * inputs + next[1]);
                     let mut tile = Tile { part: part.clone(), unit, row: rows.start, ahead, asked: each };
                     let mut asked = 0;

@@ -8,6 +8,9 @@ use super::super::transform;
 use super::{Product, Weights};
 use crate::simd::{Kernel, LANES, Simd};
 
+/// Channels by which packed weights are asked for ahead, 14 KB of kernels of 3: a transform takes less time than memory does.
+const AHEAD: usize = 24;
+
 /// Transforms the weights of a panel of filters for some source channels: `[point][channel][lanes]`, points `plane` apart.
 pub(super) struct Pack<'a> {
     pub plan: &'a Product,
@@ -65,6 +68,11 @@ impl Pack<'_> {
                         }
                     };
                     for i in 0..count {
+                        if matches!(self.weights, Weights::Packed(_)) {
+                            for tap in 0..taps {
+                                s.prefetch(kernels.wrapping_add(((i + AHEAD) * taps + tap) * LANES));
+                            }
+                        }
                         let out = self.out.add((d - self.depth.start + i) * self.lanes + lane);
                         transform::kernel::<S, R>(s, kernels.add(i * taps * LANES), plan.turned, out, self.plane);
                     }

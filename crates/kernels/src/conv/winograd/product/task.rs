@@ -183,7 +183,7 @@ impl Part<'_> {
         }
         for point in 0..POINTS {
             let first_row = self.sources.cast_const().wrapping_add(point * source_plane);
-            for (i, row_of) in rows.iter_mut().enumerate() {
+            for (i, row_of) in rows[..count].iter_mut().enumerate() {
                 *row_of = first_row.wrapping_add(i * row);
             }
             for i in (0..count).step_by(mr) {
