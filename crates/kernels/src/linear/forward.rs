@@ -108,7 +108,7 @@ impl Block<'_> {
                     let next = unit + height;
                     let next = if next < self.units.end { [next, from] } else { [self.units.start, part.end] };
                     // Each tile asks for a unit, or, where there are few, the first for all.
-                    let each = if rows.len() >= U * R { 1 } else if rows.len() <= R { 0 } else { U };
+                    let each = if rows.len() <= R { 0 } else { U.div_ceil(rows.len().div_ceil(R)) };
                     let ahead = self.w.as_ptr().wrapping_add(next[0] * inputs + next[1]);
                     let mut tile = Tile { part: part.clone(), unit, row: rows.start, ahead, asked: each };
                     let mut asked = 0;
