@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::super::tile::{self, Ahead, Next, Tile};
 use super::super::super::{Activation, Epilogue, Pixels};
-use super::super::{POINTS, grid, outputs, transform};
+use super::super::{POINTS, SIDE, grid, outputs, transform};
 use super::few::{self, Products};
 use super::pack::Pack;
 use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
@@ -146,18 +146,28 @@ impl Part<'_> {
     unsafe fn transform_sources<S: Simd>(&self, s: S, depth: &Range<usize>) {
         let Pass { plan, source, .. } = self.pass;
         let [row, plane, vector] = self.source_steps(depth);
-        for (i, t) in self.tiles.clone().enumerate() {
+        let rows_of = |t: usize| {
             let (image, [top, left]) = self.pass.place(t);
             let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
-            let rows = addresses(source, plan.source, image, at, &plan.zeros);
+            addresses(source, plan.source, image, at, &plan.zeros)
+        };
+        let mut rows = rows_of(self.tiles.start);
+        for (i, t) in self.tiles.clone().enumerate() {
+            let next = rows_of(self.tiles.end.min(t + 2) - 1);
             for c in (0..depth.len()).step_by(LANES) {
                 let (offset, lanes) = (self.group * plan.depth + depth.start + c, LANES.min(depth.len() - c));
+                for i in 0..SIDE {
+                    for j in 2..SIDE {
+                        s.prefetch_first(next[i * SIDE + j].wrapping_add(offset));
+                    }
+                }
                 // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
                 unsafe {
                     let out = self.sources.add(i * row + c / LANES * vector);
                     transform::source(s, &rows, offset, lanes, out, plane);
                 }
             }
+            rows = next;
         }
     }
 
