@@ -82,6 +82,16 @@ fn kernel_gradient_1d<S: Simd, const R: usize>(s: S, m: [S::V; SIDE]) -> [S::V; 
     [first, second, third, s.fma(s.splat(8.0), o, q), s.add(s.fma(s.splat(16.0), e, p), m[5])]
 }
 
+/// Asks for 16 channels of the next tile's sources. Its first two columns are mostly this one's last.
+#[inline(always)]
+pub(super) fn ask_source<S: Simd>(s: S, next: &[*const f32; POINTS], offset: usize) {
+    for i in 0..SIDE {
+        for j in 2..SIDE {
+            s.prefetch_first(next[i * SIDE + j].wrapping_add(offset));
+        }
+    }
+}
+
 /// Writes Bᵀ d B of 16 channels: a vector a point, `plane` values apart. `lanes` channels are read from each of `rows`.
 ///
 /// # Safety

@@ -287,32 +287,41 @@ impl SegmentSum<'_> {
         let [source_plane, gradient_plane] = part.padded().map(|channels| tiles.len() * channels + LANES);
         let channel = part.group * shape.group_channels() + part.channels.start;
         let filter = part.group * shape.group_filters() + part.filters.start;
-        for (i, t) in tiles.clone().enumerate() {
+        let addresses = |t: usize| {
             let (image, row, column) = (t / (h * w), t / w % h * side, t % w * side);
             let at = [row.wrapping_add_signed(-top), column.wrapping_add_signed(-left)];
-            let rows = product::addresses(x, shape.input, image, at, &plan.zeros);
-            for c in (0..part.channels.len()).step_by(LANES) {
-                let lanes = LANES.min(part.channels.len() - c);
-                let out = sources.wrapping_add(c * tiles.len() + i * LANES);
-                // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
-                unsafe { transform::source(s, &rows, channel + c, lanes, out, source_plane) };
-            }
-            let mut rows = [plan.zeros.as_ptr(); 16];
+            let mut gradients = [plan.zeros.as_ptr(); 16];
             for i in 0..side.min(output[0] - row) {
                 for j in 0..side.min(output[1] - column) {
                     let pixel = (image * output[0] + row + i) * output[1] + column + j;
-                    rows[i * side + j] = dy.data.as_ptr().wrapping_add(pixel * dy.stride);
+                    gradients[i * side + j] = dy.data.as_ptr().wrapping_add(pixel * dy.stride);
                 }
+            }
+            (product::addresses(x, shape.input, image, at, &plan.zeros), gradients)
+        };
+        let mut rows = addresses(tiles.start);
+        for (i, t) in tiles.clone().enumerate() {
+            let next = addresses(tiles.end.min(t + 2) - 1);
+            for c in (0..part.channels.len()).step_by(LANES) {
+                let lanes = LANES.min(part.channels.len() - c);
+                let out = sources.wrapping_add(c * tiles.len() + i * LANES);
+                transform::ask_source(s, &next.0, channel + c);
+                // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
+                unsafe { transform::source(s, &rows.0, channel + c, lanes, out, source_plane) };
             }
             for [before, lanes] in part.panels(plan.panel) {
                 for lane in (0..lanes).step_by(LANES) {
                     let f = before + lane;
                     let out = gradients.wrapping_add(before * tiles.len() + i * lanes + lane);
                     let count = LANES.min(part.filters.len() - f);
+                    for pixel in next.1 {
+                        s.prefetch_first(pixel.wrapping_add(filter + f));
+                    }
                     // SAFETY: as above.
-                    unsafe { transform::gradient::<S, R>(s, &rows, filter + f, count, out, gradient_plane) };
+                    unsafe { transform::gradient::<S, R>(s, &rows.1, filter + f, count, out, gradient_plane) };
                 }
             }
+            rows = next;
         }
     }
 }

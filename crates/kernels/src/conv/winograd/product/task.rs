@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::super::tile::{self, Ahead, Next, Tile};
 use super::super::super::{Activation, Epilogue, Pixels};
-use super::super::{POINTS, SIDE, grid, outputs, transform};
+use super::super::{POINTS, grid, outputs, transform};
 use super::few::{self, Products};
 use super::pack::Pack;
 use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
@@ -156,11 +156,7 @@ impl Part<'_> {
             let next = rows_of(self.tiles.end.min(t + 2) - 1);
             for c in (0..depth.len()).step_by(LANES) {
                 let (offset, lanes) = (self.group * plan.depth + depth.start + c, LANES.min(depth.len() - c));
-                for i in 0..SIDE {
-                    for j in 2..SIDE {
-                        s.prefetch_first(next[i * SIDE + j].wrapping_add(offset));
-                    }
-                }
+                transform::ask_source(s, &next, offset);
                 // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
                 unsafe {
                     let out = self.sources.add(i * row + c / LANES * vector);
