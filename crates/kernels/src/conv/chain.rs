@@ -22,10 +22,8 @@ use crate::{Cpu, Isa};
 
 /// Values of a thread's rows of the wide maps: 384 KB of the second-level cache.
 const ROOM: usize = 96 << 10;
-/// Tasks a thread where there are few pictures, and least output rows of one: each widens up to two rows that its neighbours
-/// widen too.
+/// Most tasks a thread where there are few pictures.
 const TASKS: usize = 4;
-const LEAST: usize = 4;
 
 /// A chain of two or three convolutions of fixed shapes, for any batch size.
 pub struct Chain {
@@ -104,6 +102,21 @@ impl Chain {
         [widened, rows * shape.output()[1] * shape.channels].map(|len| len.next_multiple_of(LANES))
     }
 
+    /// Output rows of a task: those with which all threads are ready first. More tasks are shared out more evenly, but each
+    /// widens rows that its neighbours widen too.
+    fn rows(&self, n: usize, threads: usize) -> usize {
+        let (middle, height) = (self.middle(), self.middle().output()[0]);
+        let most = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(n.max(1)).min(height) };
+        let time = |rows: &usize| {
+            let [widened, _] = self.wide(*rows);
+            // The products of a task, without the channels of the wide maps, which all share.
+            let products = widened / middle.channels * self.shapes[0].channels
+                + rows * middle.output()[1] * (middle.window.kernel.iter().product::<usize>() + self.shapes[self.shapes.len() - 1].filters);
+            (n * height.div_ceil(*rows)).div_ceil(threads) * products
+        };
+        (1..=most).map(|parts| height.div_ceil(parts)).min_by_key(time).unwrap_or(height)
+    }
+
     /// Values of scratch memory that [`Chain::run`] needs.
     pub fn workspace_len(&self, threads: usize) -> usize {
         threads * self.wide(self.step).iter().sum::<usize>()
@@ -137,8 +150,7 @@ impl Chain {
         let needed = self.workspace_len(threads);
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
         let height = last.input[0];
-        let wanted = if threads == 1 { 1 } else { TASKS * threads };
-        let rows = height.div_ceil(wanted.div_ceil(n.max(1))).max(LEAST.min(height));
+        let rows = self.rows(n, threads);
         let parts = height.div_ceil(rows);
         let (len, stride) = (needed / threads, y.stride);
         let (y, workspace) = (Shares::new(y.data), Shares::new(workspace));
