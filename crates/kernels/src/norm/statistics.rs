@@ -166,13 +166,19 @@ impl Lanes {
         // SAFETY: a pixel of the extent, for which the view was checked; n channels are left.
         unsafe { load_part(s, self.first.add(p * self.stride), self.n) }
     }
+    /// The same, while the next chunk's are asked for: 16 channels of a pixel are a run too short to be foreseen.
+    #[inline(always)]
+    fn load_and_ask<S: Simd>(self, s: S, p: usize) -> S::V {
+        s.prefetch(self.first.wrapping_add((p + CHUNK) * self.stride));
+        self.load(s, p)
+    }
 }
 
 struct Plain(Lanes);
 impl<S: Simd> Term<1, S> for Plain {
     #[inline(always)]
     fn add(&self, s: S, p: usize, [sum]: [S::V; 1]) -> [S::V; 1] {
-        [s.add(sum, self.0.load(s, p))]
+        [s.add(sum, self.0.load_and_ask(s, p))]
     }
 }
 
@@ -198,7 +204,7 @@ struct Products<S: Simd, const RELU: bool> {
 impl<S: Simd, const RELU: bool> Term<2, S> for Products<S, RELU> {
     #[inline(always)]
     fn add(&self, s: S, p: usize, [sum, products]: [S::V; 2]) -> [S::V; 2] {
-        let (dy, x) = (self.dy.load(s, p), self.x.load(s, p));
+        let (dy, x) = (self.dy.load_and_ask(s, p), self.x.load_and_ask(s, p));
         let y = s.fma(x, self.scale, self.shift);
         let dy = if RELU { ceiling_gradient(s, y, self.ceiling, dy) } else { dy };
         [s.add(sum, dy), s.fma(dy, s.sub(x, self.mean), products)]
