@@ -1,8 +1,9 @@
 //! A small thread pool for steps of a millisecond.
 //!
 //! A network step is some dozens of parallel loops of 10 µs to 10 ms. Workers therefore spin for a short while before
-//! they sleep, nothing is allocated per loop, and the caller works too. Tasks are handed out by a counter: which thread
-//! runs a task is left to chance, so a task must never let its result depend on it.
+//! they sleep, nothing is allocated per loop, and the caller works too. A thread first takes its own share of the tasks, a run of
+//! neighbours that is the same in every loop, so that what it reads is mostly what it wrote; then what others have left of
+//! theirs. Which thread runs a task is so left to chance, and a task must never let its result depend on it.
 
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -26,7 +27,8 @@ struct Shared {
     state: AtomicU64,
     /// The loop's body, its lifetime erased; read only by workers that joined.
     job: UnsafeCell<Option<Job>>,
-    next: AtomicUsize,
+    /// The next task of each thread's share.
+    next: Box<[Counter]>,
     stop: AtomicBool,
     sleepers: AtomicUsize,
     sleep: Mutex<()>,
@@ -36,6 +38,11 @@ struct Shared {
 // SAFETY: `job` is written by the one caller that holds `Pool::busy`, only while the state is closed with no worker
 // inside, and read only by workers between joining and leaving.
 unsafe impl Sync for Shared {}
+
+/// A counter in a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicUsize);
 
 const LOOP: u64 = 1 << 32;
 const OPEN: u64 = 1 << 31;
@@ -62,7 +69,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(None),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Counter::default()).collect(),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -109,7 +116,9 @@ impl Pool {
             unsafe { std::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const Task>(body) };
         // SAFETY: the state is closed and no worker is inside: the previous loop waited for that.
         unsafe { *shared.job.get() = Some(Job { body: body_static, tasks }) };
-        shared.next.store(0, Ordering::Relaxed);
+        for (thread, next) in shared.next.iter().enumerate() {
+            next.0.store(shared.share(tasks, thread).start, Ordering::Relaxed);
+        }
         let before = shared.state.load(Ordering::Relaxed);
         shared.state.store((before & !(OPEN | JOINED)).wrapping_add(LOOP) | OPEN, Ordering::SeqCst);
         shared.wake_sleepers();
@@ -127,18 +136,29 @@ impl Pool {
 }
 
 impl Shared {
+    /// The tasks that a thread takes first.
+    fn share(&self, tasks: usize, thread: usize) -> Range<usize> {
+        let bound =
+            |thread: usize| tasks / self.next.len() * thread + tasks % self.next.len() * thread / self.next.len();
+        bound(thread)..bound(thread + 1)
+    }
+
     fn work(&self, body: &(dyn Fn(usize, usize) + Sync), tasks: usize, thread: usize) {
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = self.next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    break;
+            for i in 0..self.next.len() {
+                let owner = (thread + i) % self.next.len();
+                let end = self.share(tasks, owner).end;
+                loop {
+                    let task = self.next[owner].0.fetch_add(1, Ordering::Relaxed);
+                    if task >= end {
+                        break;
+                    }
+                    body(task, thread);
                 }
-                body(task, thread);
             }
         }));
         if let Err(panic) = result {
-            self.next.store(tasks, Ordering::Relaxed);
+            self.next.iter().for_each(|next| next.0.store(tasks, Ordering::Relaxed));
             *lock(&self.panic) = Some(panic);
         }
     }

@@ -105,13 +105,14 @@ impl Chain {
     /// Output rows of a task: those with which all threads are ready first. More tasks are shared out more evenly, but each
     /// widens rows that its neighbours widen too.
     fn rows(&self, n: usize, threads: usize) -> usize {
-        let (middle, height) = (self.middle(), self.middle().output()[0]);
+        let (middle, [height, width]) = (self.middle(), self.middle().output());
+        let (narrow, filters) = (self.shapes[0].channels, self.shapes[self.shapes.len() - 1].filters);
+        let taps: usize = middle.window.kernel.iter().product();
         let most = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(n.max(1)).min(height) };
         let time = |rows: &usize| {
             let [widened, _] = self.wide(*rows);
-            // The products of a task, without the channels of the wide maps, which all share.
-            let products = widened / middle.channels * self.shapes[0].channels
-                + rows * middle.output()[1] * (middle.window.kernel.iter().product::<usize>() + self.shapes[self.shapes.len() - 1].filters);
+            // A task's products for a channel of the wide maps.
+            let products = widened / middle.channels * narrow + rows * width * (taps + filters);
             (n * height.div_ceil(*rows)).div_ceil(threads) * products
         };
         (1..=most).map(|parts| height.div_ceil(parts)).min_by_key(time).unwrap_or(height)

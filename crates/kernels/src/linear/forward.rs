@@ -4,7 +4,7 @@
 //! 2, 4 loads for 4). Its weights, 24 KB, stay in the first-level cache for all rows, which come from the second; each tile asks
 //! for its share of the next weights. A result is 16 chains, one a lane, added by the fixed tree of [`Simd::sum`]. Inputs come in parts of
 //! 1,024, between which the sums wait in memory: a part of 48 rows of x, 192 KB, stays in the second-level cache for all
-//! units of a task. Without parts AVX-512 read AlexNet's 1.2 MB of x for every 4 units from the third.
+//! units of a task. Without parts AVX-512 read AlexNet's 1.2 MB of x for every 4 units from the third. Up to 4 rows are one tile, of all inputs.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -95,7 +95,7 @@ impl Block<'_> {
         let waiting = waiting.as_mut_ptr().cast::<S::V>();
         for first_row in self.rows.clone().step_by(ROWS) {
             let rows = first_row..self.rows.end.min(first_row + ROWS);
-            let step = if rows.len() <= R { inputs } else { INPUTS };
+            let step = if rows.len() <= R { INPUTS.max(inputs) } else { INPUTS };
             for from in (0..inputs).step_by(step) {
                 let part = from..inputs.min(from + step);
                 let mut unit = self.units.start;
@@ -107,7 +107,7 @@ impl Block<'_> {
                     };
                     let next = unit + height;
                     let next = if next < self.units.end { [next, from] } else { [self.units.start, part.end] };
-                    // Each tile asks for a unit, or, where there are few, the first for all.
+                    // All tiles share what is to be asked for. Where there is one, its units' rows are long streams, which need no asking.
                     let each = if rows.len() <= R { 0 } else { U.div_ceil(rows.len().div_ceil(R)) };
                     let ahead = self.w.as_ptr().wrapping_add(next[0] * inputs + next[1]);
                     let mut tile = Tile { part: part.clone(), unit, row: rows.start, ahead, asked: each };

@@ -171,17 +171,14 @@ impl<const BYTES: usize> Kernel for ForwardRows<'_, BYTES> {
 /// The taps lie in the input; `y` holds c + n elements, `index` as many of `BYTES`.
 #[inline(always)]
 unsafe fn window_max<S: Simd, const BYTES: usize>(s: S, t: Taps, c: usize, n: usize, y: *mut f32, index: *mut u8) {
-    // SAFETY: a tap in the input, n channels from c.
-    macro_rules! tap {
-        ($r:expr, $k:expr) => {
-            unsafe { load_part(s, t.x.add($r * t.steps[0] + $k * t.steps[1] + c), n) }
-        };
-    }
-    let mut best = if t.rows * t.columns > 0 { tap!(0, 0) } else { s.splat(f32::NEG_INFINITY) };
+    let empty = t.rows * t.columns == 0;
+    // SAFETY: as the caller vouches.
+    let mut best = if empty { s.splat(f32::NEG_INFINITY) } else { unsafe { load_part(s, t.x.add(c), n) } };
     let mut at = s.splat(t.first as f32);
     for r in 0..t.rows {
         for k in usize::from(r == 0)..t.columns {
-            let x = tap!(r, k);
+            // SAFETY: a tap in the input, n channels from c.
+            let x = unsafe { load_part(s, t.x.add(r * t.steps[0] + k * t.steps[1] + c), n) };
             if BYTES > 0 {
                 at = s.select_gt_or_nan(x, best, s.splat((t.first + r * t.kernel_columns + k) as f32), at);
             }
