@@ -29,7 +29,7 @@ const FILTERS: usize = 6;
 /// Vectors of pixels of a tile where the register file is large.
 const VECTORS: usize = 4;
 /// About the target pixels of a task.
-const BAND: usize = 512;
+const BAND: usize = 1024;
 /// Cycles to turn a square of 16 by 16 values, and those that 16 pixels take beside their products elsewhere.
 const TURN: usize = 64;
 const OVERHEAD: usize = 600;
@@ -122,7 +122,7 @@ impl Planar {
     }
 
     fn plane(&self, rows: usize) -> usize {
-        (rows + self.seen - 1) * self.planes.row()
+        self.planes.plane(rows + self.seen - 1)
     }
 
     /// Values of a thread's planes and of the sums of a tile's pixels.

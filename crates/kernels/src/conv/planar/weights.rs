@@ -72,7 +72,7 @@ impl PlanarWeights {
 
     /// Values of a plane of so many output rows, of x and of dy.
     fn planes(&self, rows: usize) -> [usize; 2] {
-        [(rows + self.seen - 1) * self.x.row(), rows * self.dy.row()]
+        [self.x.plane(rows + self.seen - 1), self.dy.plane(rows)]
     }
 
     /// Sums, and those of dy for the bias.
