@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 const SPINS: usize = 2_000;
 
 /// Elements of a range.
-const GRAIN: usize = 16_384;
+pub(crate) const GRAIN: usize = 16_384;
 
 type Task = dyn Fn(usize, usize) + Sync;
 

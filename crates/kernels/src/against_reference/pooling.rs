@@ -87,20 +87,35 @@ fn check_max(shape: &PoolShape, n: usize, x: &[f32], seed: u64, gap: usize) {
     check("max pool backward", &truth.dx, |_, _| 1e-5, |cpu| max_fast(cpu, shape, n, x, &dy, gap).2);
 }
 
+fn check_max_of_numbers_and_others(shape: &PoolShape, n: usize, seed: u64, gap: usize) {
+    let x = normal(n * shape.channels * pixels(shape.input), seed);
+    check_max(shape, n, &x, seed, gap);
+    // Rounded to halves there are ties, zeros of both signs, and some NaN and infinities.
+    let other = |(i, x): (usize, &f32)| match i % 17 {
+        3 => f32::NAN,
+        5 | 6 => f32::NEG_INFINITY,
+        _ => (x * 2.0).round() / 2.0,
+    };
+    let mixed: Vec<f32> = x.iter().enumerate().map(other).collect();
+    check_max(shape, n, &mixed, seed, gap);
+}
+
 proptest! {
     #![proptest_config(cases(48))]
 
     #[test]
     fn max_pool_agrees_with_its_definition(shape in shapes(), n in 1usize..4, seed: u64, gap in 0usize..5) {
-        let x = normal(n * shape.channels * pixels(shape.input), seed);
-        check_max(&shape, n, &x, seed, gap);
-        // Rounded to halves there are ties, and some NaN and infinities.
-        let mixed: Vec<f32> = x.iter().enumerate().map(|(i, x)| match i % 17 {
-            3 => f32::NAN,
-            5 | 6 => f32::NEG_INFINITY,
-            _ => (x * 2.0).round() / 2.0,
-        }).collect();
-        check_max(&shape, n, &mixed, seed, gap);
+        check_max_of_numbers_and_others(&shape, n, seed, gap);
+    }
+
+    #[test]
+    fn max_pool_of_windows_that_share_rows_agrees_with_its_definition(
+        shape in shapes(), n in 1usize..4, seed: u64, gap in 0usize..5,
+    ) {
+        let window = Window { padding: shape.window.padding, ..Window::new([3, 3]) };
+        let shape = PoolShape { window, ..shape };
+        prop_assume!(shape.output_size().is_some_and(|[h, w]| h * w > 0));
+        check_max_of_numbers_and_others(&shape, n, seed, gap);
     }
 
     #[test]

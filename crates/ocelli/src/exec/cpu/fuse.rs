@@ -4,7 +4,8 @@
 //! into the convolution before it, and the sum with a shortcut into either. Backward, the sum of a value's gradients moves into the
 //! convolution whose data gradient is the last of them, the gradient of an activation moves into the batch norm's, and
 //! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
-//! update of a linear layer's weights moves into their gradient, which then is never written.
+//! update of a linear layer's weights moves into their gradient, which then is never written. A convolution that only a
+//! concatenation reads writes its channels among those of the others.
 
 use crate::graph::{Activation, ConvNorm, Graph, Node, Op, ValueId, conv_shape};
 use ocelli_kernels::conv::Chain;
@@ -61,6 +62,39 @@ pub fn fuse(graph: &Graph) -> Graph {
         fused.forward_nodes = fused.nodes.len();
     }
     fused
+}
+
+/// Some channels of a wider map.
+#[derive(Clone, Copy)]
+pub struct Within {
+    pub whole: ValueId,
+    pub first: usize,
+    /// Of the wider map.
+    pub channels: usize,
+}
+
+/// For each value whether it is written as a part of a concatenation: a convolution's output that nothing else reads.
+pub fn concatenated(graph: &Graph) -> Vec<Option<Within>> {
+    let mut within = vec![None; graph.values.len()];
+    let consumers = graph.consumers();
+    let convolved = |value: &ValueId| {
+        let makes = |node: &&Node| node.outputs.first() == Some(value);
+        let maker = graph.nodes.iter().find(makes);
+        maker.is_some_and(|node| matches!(node.op, Op::Conv { .. } | Op::ConvNorm(_)))
+    };
+    for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Concat)) {
+        let channels_of = |value: &ValueId| graph.ty(*value).as_maps().map_or(0, |(channels, _)| channels);
+        let (whole, channels) = (node.outputs[0], channels_of(&node.outputs[0]));
+        let mut first = 0;
+        for value in &node.inputs {
+            let alone = consumers[value.index()].len() == 1 && !graph.results.contains(value);
+            if alone && convolved(value) {
+                within[value.index()] = Some(Within { whole, first, channels });
+            }
+            first += channels_of(value);
+        }
+    }
+    within
 }
 
 /// An inference whose inverted residual blocks are one node each, in place of the last convolution.

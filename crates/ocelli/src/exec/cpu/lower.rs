@@ -1,5 +1,6 @@
 //! From one operation to kernel calls.
 
+use super::fuse::Within;
 use crate::error::{Error, Result};
 use crate::graph::{Activation, Node, Op, Type};
 use crate::plan::{Body, BufferId, Builder};
@@ -14,6 +15,8 @@ pub struct Lower<'a, 'g> {
     pub isa: Isa,
     pub threads: usize,
     pub exact: bool,
+    /// For each value, whether it is a part of another.
+    pub within: &'a [Option<Within>],
 }
 
 /// Pixels and channels of a value: how elementwise kernels and normalisations see it.

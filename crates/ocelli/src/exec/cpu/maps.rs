@@ -199,18 +199,21 @@ impl Lower<'_, '_> {
         self.step("multiply gradient", &[a, b], &[y], Box::new(body))
     }
 
-    /// `(a, b, …) → ` one after the other: a copy for each input.
+    /// `(a, b, …) → ` one after the other: a copy for each input that does not lie there already.
     pub fn concat(&mut self) -> Result<()> {
         let y = self.output(0);
         let total: usize = (0..self.node.inputs.len()).map(|i| self.layout(i).channels).sum();
         let mut start = 0;
         for i in 0..self.node.inputs.len() {
-            let (per, x) = (self.layout(i), self.input(i));
-            let body = move |run: &Run, io: &mut Io| {
-                let y = ViewMut::strided(&mut io.write(0)[start..], total);
-                elementwise::copy(run.cpu, per.extent(run.n), View::dense(io.read(0)), y);
-            };
-            self.step("concat", &[x], &[y], Box::new(body))?;
+            let per = self.layout(i);
+            if self.within[self.node.inputs[i].index()].is_none() {
+                let x = self.input(i);
+                let body = move |run: &Run, io: &mut Io| {
+                    let y = ViewMut::strided(&mut io.write(0)[start..], total);
+                    elementwise::copy(run.cpu, per.extent(run.n), View::dense(io.read(0)), y);
+                };
+                self.step("concat", &[x], &[y], Box::new(body))?;
+            }
             start += per.channels;
         }
         Ok(())

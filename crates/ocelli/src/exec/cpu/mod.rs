@@ -100,6 +100,7 @@ impl Session for CpuSession {
     fn add(&mut self, graph: &Arc<Graph>, batch: usize, keep_all: bool) -> Result<usize> {
         self.check_open()?;
         let fused = if keep_all { (**graph).clone() } else { fuse::fuse(graph) };
+        let within = if keep_all { vec![None; fused.values.len()] } else { fuse::concatenated(&fused) };
         let mut builder = Builder::new(&fused, batch, keep_all, &mut self.store);
         let isa = self.cpu.isa();
         let threads = self.cpu.pool().threads();
@@ -109,7 +110,7 @@ impl Session for CpuSession {
                 forward = Some(builder.steps_so_far());
             }
             builder.set_node(node);
-            lower::Lower { b: &mut builder, node, isa, threads, exact: self.exact }.lower()?;
+            lower::Lower { b: &mut builder, node, isa, threads, exact: self.exact, within: &within }.lower()?;
         }
         let forward = forward.unwrap_or(builder.steps_so_far());
         let plan = builder.finish(forward);

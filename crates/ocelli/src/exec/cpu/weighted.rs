@@ -1,5 +1,6 @@
 //! Convolutions and linear layers.
 
+use super::fuse::Within;
 use super::lower::{Lower, epilogue};
 use crate::error::Result;
 use crate::exec::Optimizer;
@@ -139,7 +140,12 @@ impl Lower<'_, '_> {
         [bias, residual]: [Option<BufferId>; 2],
         activation: Option<Activation>,
     ) -> Result<()> {
-        let (y, name) = (self.output(0), kernel.kernel());
+        let made = self.node.outputs[0];
+        let (y, first, stride) = match self.within[made.index()] {
+            Some(Within { whole, first, channels }) => (self.b.of(whole), first, channels),
+            None => (self.output(0), 0, shape.filters),
+        };
+        let name = kernel.kernel();
         let (weights, plain, floats) = match weights {
             Weights::Plain(id) => (id, true, kernel.plain_workspace_len(self.b.batch, self.threads)),
             Weights::Packed(id) => (id, false, kernel.workspace_len(self.threads)),
@@ -155,7 +161,7 @@ impl Lower<'_, '_> {
             let residual = residual_at.map(|i| Pixels { data: io.read(i), stride: filters });
             let epilogue = Epilogue { bias: has_bias.then(|| io.read(2)), residual, activation };
             let x = Pixels { data: io.read(0), stride: channels };
-            let y = PixelsMut { data: io.write(0), stride: filters };
+            let y = PixelsMut { data: &mut io.write(0)[first..], stride };
             match plain {
                 true => kernel.run_plain(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1)),
                 false => kernel.run(run.cpu, run.n, x, io.read(1), &epilogue, y, io.write(1)),
