@@ -4,8 +4,8 @@
 //! into the convolution before it, and the sum with a shortcut into either. Backward, the sum of a value's gradients moves into the
 //! convolution whose data gradient is the last of them, the gradient of an activation moves into the batch norm's, and
 //! before a max pooling's, where the maps are smaller: a maximum that the activation let pass is the pooling's output. The
-//! update of a linear layer's weights moves into their gradient, which then is never written. A convolution that only a
-//! concatenation reads writes its channels among those of the others.
+//! update of a linear layer's weights moves into their gradient, which then is never written. A convolution or batch norm that
+//! only a concatenation reads writes its channels among those of the others.
 
 use crate::graph::{Activation, ConvNorm, Graph, Node, Op, ValueId, conv_shape};
 use ocelli_kernels::conv::Chain;
@@ -73,14 +73,15 @@ pub struct Within {
     pub channels: usize,
 }
 
-/// For each value whether it is written as a part of a concatenation: a convolution's output that nothing else reads.
+/// For each value whether it is written as a part of a concatenation: the output of a convolution or batch norm that nothing else
+/// reads.
 pub fn concatenated(graph: &Graph) -> Vec<Option<Within>> {
     let mut within = vec![None; graph.values.len()];
     let consumers = graph.consumers();
-    let convolved = |value: &ValueId| {
+    let placed = |value: &ValueId| {
         let makes = |node: &&Node| node.outputs.first() == Some(value);
         let maker = graph.nodes.iter().find(makes);
-        maker.is_some_and(|node| matches!(node.op, Op::Conv { .. } | Op::ConvNorm(_)))
+        maker.is_some_and(|node| matches!(node.op, Op::Conv { .. } | Op::ConvNorm(_) | Op::BatchNorm { .. }))
     };
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Concat)) {
         let channels_of = |value: &ValueId| graph.ty(*value).as_maps().map_or(0, |(channels, _)| channels);
@@ -88,7 +89,7 @@ pub fn concatenated(graph: &Graph) -> Vec<Option<Within>> {
         let mut first = 0;
         for value in &node.inputs {
             let alone = consumers[value.index()].len() == 1 && !graph.results.contains(value);
-            if alone && convolved(value) {
+            if alone && placed(value) {
                 within[value.index()] = Some(Within { whole, first, channels });
             }
             first += channels_of(value);

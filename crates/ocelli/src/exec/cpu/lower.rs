@@ -108,6 +108,13 @@ impl Lower<'_, '_> {
     pub fn output(&mut self, i: usize) -> BufferId {
         self.b.of(self.node.outputs[i])
     }
+    /// Where output 0, of so many channels, lies: the buffer, its first value there, and those from a pixel to the next.
+    pub fn place(&mut self, channels: usize) -> (BufferId, usize, usize) {
+        match self.within[self.node.outputs[0].index()] {
+            Some(Within { whole, first, channels }) => (self.b.of(whole), first, channels),
+            None => (self.output(0), 0, channels),
+        }
+    }
     /// Elements of input `i` for one picture.
     pub fn per_picture(&self, i: usize) -> usize {
         self.ty(self.node.inputs[i]).per_picture()

@@ -23,9 +23,10 @@ impl Lower<'_, '_> {
         let reads: Vec<_> = (0..self.node.inputs.len()).map(|i| self.input(i)).collect();
         let adds = reads.len() > 3;
         let space = self.b.scratch(norm::workspace(per.extent(self.b.batch)) + per.channels);
-        let writes = [self.output(0), self.output(1), self.output(2), self.output(3), space];
+        let (y, first, stride) = self.place(per.channels);
+        let writes = [y, self.output(1), self.output(2), self.output(3), space];
         let body = move |run: &Run, io: &mut Io| {
-            let (x, y) = (View::dense(io.read(0)), ViewMut::dense(io.write(0)));
+            let (x, y) = (View::dense(io.read(0)), ViewMut::strided(&mut io.write(0)[first..], stride));
             let (gamma, beta) = (io.read(1), io.read(2));
             let (mean, variance, inverse) = (io.write(1), io.write(2), io.write(3));
             let (again, space) = io.write(4).split_at_mut(per.channels);

@@ -1,6 +1,5 @@
 //! Convolutions and linear layers.
 
-use super::fuse::Within;
 use super::lower::{Lower, epilogue};
 use crate::error::Result;
 use crate::exec::Optimizer;
@@ -140,12 +139,7 @@ impl Lower<'_, '_> {
         [bias, residual]: [Option<BufferId>; 2],
         activation: Option<Activation>,
     ) -> Result<()> {
-        let made = self.node.outputs[0];
-        let (y, first, stride) = match self.within[made.index()] {
-            Some(Within { whole, first, channels }) => (self.b.of(whole), first, channels),
-            None => (self.output(0), 0, shape.filters),
-        };
-        let name = kernel.kernel();
+        let ((y, first, stride), name) = (self.place(shape.filters), kernel.kernel());
         let (weights, plain, floats) = match weights {
             Weights::Plain(id) => (id, true, kernel.plain_workspace_len(self.b.batch, self.threads)),
             Weights::Packed(id) => (id, false, kernel.workspace_len(self.threads)),
