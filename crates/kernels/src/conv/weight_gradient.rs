@@ -43,6 +43,8 @@ const MOST_ROWS: usize = 16;
 const BLOCK: usize = 128;
 /// Channels from which on a task's are copied: pixels so far apart share few pages and sets of the caches.
 const COPIED: usize = 128;
+/// Panels up to which they are read in place all the same: too few to be worth writing a copy for.
+const FEW_PANELS: usize = 4;
 
 /// The weight gradient of a convolution of fixed shapes, for any batch size.
 pub struct WeightGradient {
@@ -227,12 +229,18 @@ impl Tiles {
 
     /// Whether a block's pixels are copied, with the channels of the task side by side.
     fn copies(&self) -> bool {
-        self.padded.is_none() && self.phase.taps.len() == 1 && self.shape.channels >= COPIED
+        self.padded.is_none()
+            && self.phase.taps.len() == 1
+            && self.panels() > FEW_PANELS
+            && self.shape.channels >= COPIED
     }
 
     /// Whether each tile's are.
     fn copies_tiles(&self) -> bool {
-        self.padded.is_none() && self.phase.taps.len() > 1 && self.panels() > 1 && self.shape.channels >= COPIED
+        self.padded.is_none()
+            && self.phase.taps.len() > 1
+            && self.panels() > FEW_PANELS
+            && self.shape.channels >= COPIED
     }
 
     /// Values of a pixel in a copy of so many channels.
