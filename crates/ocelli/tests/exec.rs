@@ -157,6 +157,11 @@ const BRANCHES: &str = r#"
     { type = "concat", name = "some", inputs = ["planar", "input", "few"] },
     { type = "concat", name = "all", inputs = ["there_twice", "pointwise", "winograd", "some", "depthwise", "there_twice", "groups",
       "read_twice", "again", "pool"] },
+    { type = "linear", name = "left", units = 7 },
+    { type = "batch_norm", name = "l" },
+    { type = "linear", name = "right", units = 5, inputs = ["all"] },
+    { type = "batch_norm", name = "r" },
+    { type = "concat", name = "features", inputs = ["right", "r", "l"] },
     { type = "linear", name = "f", units = "classes" },
 "#;
 
@@ -173,9 +178,9 @@ fn cpu_and_interpreter_agree_on_concatenations() {
     for (threads, batch) in [(1, 1), (3, 2)] {
         assert_eq!(logits(&Device::cpu(threads), batch), cpu, "{threads} threads, batches of {batch}");
     }
-    // What is copied: the input, `there_twice` twice, `some`, `read_twice`, and the pooling.
+    // What is copied: the input, `there_twice` twice, `some`, `read_twice`, the pooling, and the three of the features.
     let steps = inference(&Device::cpu(1), 1).profile(&images[..297], 1).unwrap();
-    assert_eq!(steps.iter().filter(|step| step.step == "concat").count(), 6);
+    assert_eq!(steps.iter().filter(|step| step.step == "concat").count(), 9);
 }
 
 #[test]

@@ -84,7 +84,10 @@ pub fn concatenated(graph: &Graph) -> Vec<Option<Within>> {
         maker.is_some_and(|node| matches!(node.op, Op::Conv { .. } | Op::ConvNorm(_) | Op::BatchNorm { .. }))
     };
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Concat)) {
-        let channels_of = |value: &ValueId| graph.ty(*value).as_maps().map_or(0, |(channels, _)| channels);
+        let channels_of = |value: &ValueId| {
+            let ty = graph.ty(*value);
+            ty.as_maps().map_or(ty.per_picture(), |(channels, _)| channels)
+        };
         let (whole, channels) = (node.outputs[0], channels_of(&node.outputs[0]));
         let mut first = 0;
         for value in &node.inputs {
