@@ -23,7 +23,7 @@ impl Planes {
     /// Values from a plane of so many rows to the next: an odd number of vectors, because of planes 4 KB apart all pixels lie in
     /// one set of the first-level cache.
     pub fn plane(&self, rows: usize) -> usize {
-        (rows * self.row() / LANES | 1) * LANES
+        ((rows * self.row() / LANES) | 1) * LANES
     }
 
     /// Copies rows of a picture, those outside it too; the planes are `plane` values apart.
