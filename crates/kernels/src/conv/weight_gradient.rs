@@ -227,20 +227,19 @@ impl Tiles {
         [lanes, lanes.next_multiple_of(LANES)]
     }
 
+    /// Whether pixels are copied: enough panels read channels that lie far apart.
+    fn reads_copies(&self) -> bool {
+        self.padded.is_none() && self.panels() > FEW_PANELS && self.shape.channels >= COPIED
+    }
+
     /// Whether a block's pixels are copied, with the channels of the task side by side.
     fn copies(&self) -> bool {
-        self.padded.is_none()
-            && self.phase.taps.len() == 1
-            && self.panels() > FEW_PANELS
-            && self.shape.channels >= COPIED
+        self.reads_copies() && self.phase.taps.len() == 1
     }
 
     /// Whether each tile's are.
     fn copies_tiles(&self) -> bool {
-        self.padded.is_none()
-            && self.phase.taps.len() > 1
-            && self.panels() > FEW_PANELS
-            && self.shape.channels >= COPIED
+        self.reads_copies() && self.phase.taps.len() > 1
     }
 
     /// Values of a pixel in a copy of so many channels.
