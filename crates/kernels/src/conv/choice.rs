@@ -56,8 +56,9 @@ pub fn work(shape: &ConvShape, pass: Pass, n: usize) -> [f64; 5] {
         Pass::DataGradient => (shape.filters, shape.channels, shape.input),
         _ => (shape.channels, shape.filters, shape.output()),
     };
+    let tiling = winograd::Tiling::new(size, kernel, shape.window.dilation);
     let vectors = |channels: usize| (channels.div_ceil(LANES)) as f64;
-    let tiles = (n * winograd::tiles(size, kernel)) as f64;
+    let tiles = (n * tiling.tiles()) as f64;
     // A vector's kernels are those of 16 target channels and one source channel.
     let kernels = (source / shape.groups) as f64 * vectors(target);
     let times = match pass {
@@ -99,16 +100,20 @@ mod tests {
     #[test]
     fn winograd_is_taken_where_tiles_fit_and_channels_are_many() {
         let direct = ["indirect", "indirect", "tiles"];
-        for (side, channels, filters, kernel, expected) in [
-            (56, 64, 64, 3, ["winograd"; 3]),
-            (14, 256, 256, 3, ["winograd"; 3]),
-            (7, 512, 512, 3, ["winograd"; 3]),
-            (27, 96, 256, 5, ["winograd"; 3]),
+        for (side, channels, filters, kernel, dilation, expected) in [
+            (56, 64, 64, 3, 1, ["winograd"; 3]),
+            (14, 256, 256, 3, 1, ["winograd"; 3]),
+            (7, 512, 512, 3, 1, ["winograd"; 3]),
+            (27, 96, 256, 5, 1, ["winograd"; 3]),
             // Of four tiles of 16 outputs 25 of 64 are used.
-            (5, 32, 32, 3, direct),
-            (5, 96, 64, 3, direct),
+            (5, 32, 32, 3, 1, direct),
+            (5, 96, 64, 3, 1, direct),
+            (28, 64, 64, 3, 2, ["winograd"; 3]),
+            // 36 tiles of one or two outputs in a direction.
+            (8, 64, 64, 3, 6, direct),
         ] {
-            let window = Window { padding: [kernel as isize / 2; 4], ..Window::new([kernel; 2]) };
+            let padding = [(dilation * (kernel / 2)) as isize; 4];
+            let window = Window { padding, dilation: [dilation; 2], ..Window::new([kernel; 2]) };
             let shape = ConvShape { input: [side; 2], channels, filters, groups: 1, window };
             let isa = Isa::Portable;
             let chosen = [
@@ -116,7 +121,7 @@ mod tests {
                 DataGradient::new(&shape, isa, false).kernel(),
                 WeightGradient::new(&shape, isa, false).kernel(),
             ];
-            assert_eq!(chosen, expected, "{kernel}x{kernel} {channels} to {filters} at {side}x{side}");
+            assert_eq!(chosen, expected, "{kernel}x{kernel}/{dilation} {channels} to {filters} at {side}x{side}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
 use crate::elementwise::{self, View, ViewMut};
-use crate::geometry::ConvShape;
+use crate::geometry::{ConvShape, Window};
 use crate::simd::LANES;
 use crate::{Cpu, Isa};
 
@@ -58,22 +58,20 @@ impl DataGradient {
 
     /// Winograd's form where it is possible, as [`super::Forward::winograd`].
     pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<DataGradient> {
-        let [top, left, ..] = shape.window.padding;
-        let kernel = shape.window.kernel[0];
-        let plan = Product {
+        let Window { kernel: [kernel, _], dilation, padding, .. } = shape.window;
+        let plan = || Product {
             source: shape.output(),
-            target: shape.input,
+            tiling: winograd::Tiling::new(shape.input, kernel, dilation),
             groups: shape.groups,
             depth: shape.group_filters(),
             width: shape.group_channels(),
-            kernel,
-            start: [top, left].map(|padding| padding + 1 - kernel as isize),
+            start: [0, 1].map(|i| padding[i] - (dilation[i] * (kernel - 1)) as isize),
             weights: weight_steps(shape),
             turned: true,
             isa,
             zeros: vec![0.0; shape.filters],
         };
-        winograd::fits(shape).then_some(DataGradient { algorithm: Algorithm::Winograd(plan) })
+        winograd::fits(shape).then(|| DataGradient { algorithm: Algorithm::Winograd(plan()) })
     }
 
     /// The name of the kernel that was chosen.

@@ -79,20 +79,19 @@ impl Forward {
     /// Winograd's form where it is possible, whether or not it is the faster one: for `benches/fit`.
     pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<Forward> {
         let [top, left, ..] = shape.window.padding;
-        let plan = Product {
+        let plan = || Product {
             source: shape.input,
-            target: shape.output(),
+            tiling: winograd::Tiling::outputs(shape),
             groups: shape.groups,
             depth: shape.group_channels(),
             width: shape.group_filters(),
-            kernel: shape.window.kernel[0],
             start: [-top, -left],
             weights: weight_steps(shape),
             turned: false,
             isa,
             zeros: vec![0.0; shape.channels],
         };
-        winograd::fits(shape).then_some(Forward { algorithm: Algorithm::Winograd(plan) })
+        winograd::fits(shape).then(|| Forward { algorithm: Algorithm::Winograd(plan()) })
     }
 
     /// The name of the kernel that was chosen.

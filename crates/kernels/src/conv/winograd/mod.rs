@@ -33,10 +33,7 @@ const CHANNELS: usize = 16;
 pub(super) fn fits(shape: &ConvShape) -> bool {
     let window = &shape.window;
     let kernel = matches!(window.kernel, [3, 3] | [5, 5]);
-    kernel
-        && window.stride == [1, 1]
-        && window.dilation == [1, 1]
-        && shape.group_channels().min(shape.group_filters()) >= CHANNELS
+    kernel && window.stride == [1, 1] && shape.group_channels().min(shape.group_filters()) >= CHANNELS
 }
 
 /// Side of a tile's outputs for a kernel of `kernel` rows.
@@ -44,12 +41,64 @@ const fn outputs(kernel: usize) -> usize {
     SIDE + 1 - kernel
 }
 
-/// Tiles of a picture of `size` outputs.
-pub(super) fn tiles(size: [usize; 2], kernel: usize) -> usize {
-    grid(size, kernel).iter().product()
+/// Tiles over the outputs of pictures. A kernel whose elements are `dilation` apart is one without gaps on every dilation-th
+/// row and column: the tiles of the first of these come first, then those of the next.
+#[derive(Debug)]
+pub(super) struct Tiling {
+    /// Rows and columns of a picture's outputs.
+    pub size: [usize; 2],
+    /// Rows and columns of the kernel: 3 or 5.
+    pub kernel: usize,
+    pub dilation: [usize; 2],
+    /// Of a picture's rows and columns of tiles: the first output, and how many outputs there are.
+    runs: [Vec<[usize; 2]>; 2],
 }
 
-/// Tiles over a picture of `size` outputs, as rows and columns.
-fn grid(size: [usize; 2], kernel: usize) -> [usize; 2] {
-    size.map(|n| n.div_ceil(outputs(kernel)))
+/// Where a tile lies.
+struct Place {
+    image: usize,
+    /// Its first output.
+    first: [usize; 2],
+    /// Rows and columns of its outputs.
+    count: [usize; 2],
+}
+
+impl Tiling {
+    pub fn new(size: [usize; 2], kernel: usize, dilation: [usize; 2]) -> Tiling {
+        let runs = |i: usize| -> Vec<[usize; 2]> {
+            let (size, step) = (size[i], dilation[i]);
+            let firsts = (0..step.min(size)).flat_map(|start| (start..size).step_by(outputs(kernel) * step));
+            firsts.map(|first| [first, (size - first).div_ceil(step).min(outputs(kernel))]).collect()
+        };
+        Tiling { size, kernel, dilation, runs: [runs(0), runs(1)] }
+    }
+
+    /// Over a convolution's outputs.
+    pub fn outputs(shape: &ConvShape) -> Tiling {
+        Tiling::new(shape.output(), shape.window.kernel[0], shape.window.dilation)
+    }
+
+    /// Rows and columns of a picture's tiles.
+    pub fn grid(&self) -> [usize; 2] {
+        [self.runs[0].len(), self.runs[1].len()]
+    }
+
+    /// Tiles of a picture.
+    pub fn tiles(&self) -> usize {
+        self.runs[0].len() * self.runs[1].len()
+    }
+
+    #[inline(always)]
+    fn place(&self, tile: usize) -> Place {
+        let [h, w] = self.grid();
+        let ([top, rows], [left, columns]) = (self.runs[0][tile / w % h], self.runs[1][tile % w]);
+        Place { image: tile / (h * w), first: [top, left], count: [rows, columns] }
+    }
+
+    /// The first output of a tile among those of all pictures, and how far the next row's and the next column's lie behind it.
+    #[inline(always)]
+    fn pixels(&self, place: &Place) -> (usize, [usize; 2]) {
+        let ([height, width], [top, left]) = (self.size, place.first);
+        ((place.image * height + top) * width + left, [self.dilation[0] * width, self.dilation[1]])
+    }
 }

@@ -13,7 +13,7 @@ mod task;
 use super::super::indirect::WeightSteps;
 use super::super::tile;
 use super::super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
-use super::{POINTS, SIDE, tiles};
+use super::{POINTS, SIDE, Tiling};
 use crate::pool::Shares;
 use crate::simd::{LANES, dispatch, streams};
 use crate::{Cpu, Isa};
@@ -32,14 +32,13 @@ const DEPTH: usize = 64;
 #[derive(Debug)]
 pub(in super::super) struct Product {
     pub source: [usize; 2],
-    pub target: [usize; 2],
+    /// Tiles over the targets.
+    pub tiling: Tiling,
     pub groups: usize,
     /// Source channels of a group.
     pub depth: usize,
     /// Target channels of a group.
     pub width: usize,
-    /// Rows and columns of the kernel: 3 or 5.
-    pub kernel: usize,
     /// The source pixel at which the first target's window starts.
     pub start: [isize; 2],
     pub weights: WeightSteps,
@@ -76,11 +75,16 @@ impl Product {
     }
 
     fn tiles(&self, n: usize) -> usize {
-        n * tiles(self.target, self.kernel)
+        n * self.tiling.tiles()
+    }
+
+    /// Values of a kernel.
+    fn taps(&self) -> usize {
+        self.tiling.kernel * self.tiling.kernel
     }
 
     fn weights_len(&self) -> usize {
-        self.groups * self.depth * self.width * self.kernel * self.kernel
+        self.groups * self.depth * self.width * self.taps()
     }
 
     /// Packed weights: `[group][vector of filters][channel][element][lane]`.
@@ -90,7 +94,7 @@ impl Product {
 
     /// Where the packed weights of a group's filters from `first`, a multiple of a vector, on begin.
     fn packed(&self, group: usize, first: usize) -> usize {
-        (group * self.width.next_multiple_of(LANES) + first) * self.depth * self.kernel * self.kernel
+        (group * self.width.next_multiple_of(LANES) + first) * self.depth * self.taps()
     }
 
     /// Whether a task that begins with so many filters keeps their transformed weights for all its tiles.
@@ -184,7 +188,8 @@ impl Product {
         target: PixelsMut,
         workspace: &mut [f32],
     ) {
-        let (source_size, target_size) = (n * self.source[0] * self.source[1], n * self.target[0] * self.target[1]);
+        let (source_size, target_size) =
+            (n * self.source[0] * self.source[1], n * self.tiling.size[0] * self.tiling.size[1]);
         let (depth, width) = (self.groups * self.depth, self.groups * self.width);
         check_pixels("source", source.data.len(), source.stride, source_size, depth);
         let threads = cpu.pool().threads();
@@ -231,30 +236,32 @@ impl Product {
     }
 }
 
-/// The addresses of a 6x6 square of pixels from `at` on; of zeros outside the picture.
+/// The addresses of a 6x6 square of pixels from `at` on, `step` apart; of zeros outside the picture.
 #[inline(always)]
 pub(super) fn addresses(
     source: &Pixels,
     [height, width]: [usize; 2],
     image: usize,
     at: [usize; 2],
+    step: [usize; 2],
     zeros: &[f32],
 ) -> [*const f32; POINTS] {
     let mut rows = [zeros.as_ptr(); POINTS];
     // Before the picture is beyond it: the numbers wrap.
-    let inside = |at: usize, size: usize| at < size && size - at >= SIDE;
-    if inside(at[0], height) && inside(at[1], width) {
+    let inside = |at: usize, step: usize, size: usize| at < size && size - at > (SIDE - 1) * step;
+    if inside(at[0], step[0], height) && inside(at[1], step[1], width) {
         let first = source.data.as_ptr().wrapping_add(((image * height + at[0]) * width + at[1]) * source.stride);
+        let [down, right] = [step[0] * width * source.stride, step[1] * source.stride];
         for i in 0..SIDE {
             for j in 0..SIDE {
-                rows[i * SIDE + j] = first.wrapping_add((i * width + j) * source.stride);
+                rows[i * SIDE + j] = first.wrapping_add(i * down + j * right);
             }
         }
         return rows;
     }
     for i in 0..SIDE {
         for j in 0..SIDE {
-            let (y, x) = (at[0].wrapping_add(i), at[1].wrapping_add(j));
+            let (y, x) = (at[0].wrapping_add(i * step[0]), at[1].wrapping_add(j * step[1]));
             if y < height && x < width {
                 rows[i * SIDE + j] =
                     source.data.as_ptr().wrapping_add(((image * height + y) * width + x) * source.stride);

@@ -120,17 +120,25 @@ fn large_batches_are_cut_into_segments() {
     check(&shape([12, 12], [96, 96], 3, 1), 70, 0, false);
 }
 
+#[test]
+fn rows_and_columns_between_dilated_ones_convolve_by_themselves() {
+    // Of 3 rows every fifth is one, and two starts have none; of 23 columns every second are 12 and 11.
+    let mut shape = shape([3, 23], [20, 36], 3, 1);
+    (shape.window.padding, shape.window.dilation) = ([5, 2, 5, 2], [5, 2]);
+    check(&shape, 2, 1, false);
+}
+
 proptest! {
     #![proptest_config(cases(60))]
     #[test]
     fn any_fitting_convolution_agrees_with_the_reference(
         input in [1usize..18, 1usize..18], channels in [16usize..50, 16usize..50], groups in 1usize..3,
-        large in any::<bool>(), padding in [-2isize..5, -2isize..5, -2isize..5, -2isize..5], n in 1usize..5,
+        large in any::<bool>(), dilation in [1usize..4, 1usize..4], padding in [-2isize..5, -2isize..5, -2isize..5, -2isize..5], n in 1usize..5,
         gap in 0usize..4, rectified in any::<bool>(),
     ) {
         let kernel = if large { 5 } else { 3 };
         let mut shape = shape(input, channels.map(|c| c * groups), kernel, groups);
-        shape.window.padding = padding;
+        (shape.window.padding, shape.window.dilation) = (padding, dilation);
         let [h, w] = input.map(|n| n as isize);
         prop_assume!(h + padding[0].min(0) + padding[2].min(0) > 0 && w + padding[1].min(0) + padding[3].min(0) > 0);
         prop_assume!(shape.window.output(shape.input).is_some());

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::weight_tile::{Dy, Start, Walk, sum};
 use super::super::{Pixels, check_pixels, lanes};
-use super::{POINTS, grid, outputs, product, transform};
+use super::{POINTS, Place, Tiling, outputs, product, transform};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
 use crate::segments::{Reduction, Segment, Segments};
@@ -31,7 +31,7 @@ const SUM_POINT: usize = 7;
 
 pub(in super::super) struct WeightGradient {
     shape: ConvShape,
-    grid: [usize; 2],
+    tiling: Tiling,
     segments: Segments,
     /// Filters of a panel.
     panel: usize,
@@ -59,17 +59,17 @@ impl Part {
 
 impl WeightGradient {
     pub fn new(shape: &ConvShape, isa: Isa) -> WeightGradient {
-        let grid = grid(shape.output(), shape.window.kernel[0]);
+        let tiling = Tiling::outputs(shape);
         let panel = if isa == Isa::Avx512 { 2 * LANES } else { LANES };
         let zeros = vec![0.0; shape.channels.max(shape.filters)];
-        WeightGradient { shape: *shape, grid, segments: WeightGradient::segments(shape), panel, zeros }
+        WeightGradient { shape: *shape, tiling, segments: WeightGradient::segments(shape), panel, zeros }
     }
 
     /// How a batch is cut, whatever the processor.
     pub fn segments(shape: &ConvShape) -> Segments {
         let parts = shape.groups * shape.group_channels().div_ceil(CHANNELS) * shape.group_filters().div_ceil(FILTERS);
         let tiles = (FOR_A_PART * parts).clamp(SEGMENT[0], SEGMENT[1]);
-        Segments::of(grid(shape.output(), shape.window.kernel[0]), tiles)
+        Segments::of(Tiling::outputs(shape).grid(), tiles)
     }
 
     /// How often sources, gradients and sums are transformed for `n` pictures.
@@ -206,7 +206,7 @@ impl SegmentSum<'_> {
         let SegmentSum { plan, ref part, .. } = self;
         let [channels, filters] = part.padded();
         let Segment { images, rows } = self.segment;
-        let [h, w] = plan.grid;
+        let [h, w] = plan.tiling.grid();
         // One run of tiles: a band of one picture or whole pictures.
         let (first, count) = ((images.start * h + rows.start) * w, images.len() * rows.len() * w);
         let [own_sums, own_sources, _] = plan.own();
@@ -281,27 +281,33 @@ impl SegmentSum<'_> {
         gradients: *mut f32,
     ) {
         let SegmentSum { plan, ref part, ref x, ref dy, .. } = *self;
-        let (shape, output, side) = (&plan.shape, plan.shape.output(), outputs(R));
-        let [h, w] = plan.grid;
+        let (shape, side) = (&plan.shape, outputs(R));
         let [top, left, ..] = shape.window.padding;
         let [source_plane, gradient_plane] = part.padded().map(|channels| tiles.len() * channels + LANES);
         let channel = part.group * shape.group_channels() + part.channels.start;
         let filter = part.group * shape.group_filters() + part.filters.start;
         let addresses = |t: usize| {
-            let (image, row, column) = (t / (h * w), t / w % h * side, t % w * side);
+            let place = plan.tiling.place(t);
+            let (pixel, [down, right]) = plan.tiling.pixels(&place);
+            let Place { image, first: [row, column], count: [rows, columns] } = place;
             let at = [row.wrapping_add_signed(-top), column.wrapping_add_signed(-left)];
+            let first = dy.data.as_ptr().wrapping_add(pixel * dy.stride);
+            let [down, right] = [down * dy.stride, right * dy.stride];
             let mut gradients = [plan.zeros.as_ptr(); 16];
-            for i in 0..side.min(output[0] - row) {
-                for j in 0..side.min(output[1] - column) {
-                    let pixel = (image * output[0] + row + i) * output[1] + column + j;
-                    gradients[i * side + j] = dy.data.as_ptr().wrapping_add(pixel * dy.stride);
+            for i in 0..side {
+                for j in 0..side {
+                    if i < rows && j < columns {
+                        gradients[i * side + j] = first.wrapping_add(i * down + j * right);
+                    }
                 }
             }
-            (product::addresses(x, shape.input, image, at, &plan.zeros), gradients)
+            (product::addresses(x, shape.input, image, at, plan.tiling.dilation, &plan.zeros), gradients)
         };
-        let mut rows = addresses(tiles.start);
+        // This tile's and the next one's, by turns.
+        let mut rows = [addresses(tiles.start); 2];
         for (i, t) in tiles.clone().enumerate() {
-            let next = addresses(tiles.end.min(t + 2) - 1);
+            rows[(i + 1) % 2] = addresses(tiles.end.min(t + 2) - 1);
+            let (rows, next) = (&rows[i % 2], &rows[(i + 1) % 2]);
             for c in (0..part.channels.len()).step_by(LANES) {
                 let lanes = LANES.min(part.channels.len() - c);
                 let out = sources.wrapping_add(c * tiles.len() + i * LANES);
@@ -321,7 +327,6 @@ impl SegmentSum<'_> {
                     unsafe { transform::gradient::<S, R>(s, &rows.1, filter + f, count, out, gradient_plane) };
                 }
             }
-            rows = next;
         }
     }
 }

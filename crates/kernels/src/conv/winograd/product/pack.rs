@@ -29,7 +29,7 @@ impl Kernel for Pack<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if self.plan.kernel == 3 { self.pack::<S, 3>(s) } else { self.pack::<S, 5>(s) }
+        if self.plan.tiling.kernel == 3 { self.pack::<S, 3>(s) } else { self.pack::<S, 5>(s) }
     }
 }
 
@@ -97,7 +97,7 @@ impl Kernel for Gather<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (plan, valid) = (self.plan, LANES.min(self.plan.width - self.first));
-        let (steps, taps) = (&plan.weights, plan.kernel * plan.kernel);
+        let (steps, taps) = (&plan.weights, plan.taps());
         let from = &self.weights[self.group * steps.group + self.first * steps.width..];
         // A filter's kernels that follow each other are one run.
         let run = if steps.depth == taps { plan.depth } else { 1 };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::super::tile::{self, Ahead, Next, Tile};
 use super::super::super::{Activation, Epilogue, Pixels};
-use super::super::{POINTS, grid, outputs, transform};
+use super::super::{POINTS, Place, outputs, transform};
 use super::few::{self, Products};
 use super::pack::Pack;
 use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
@@ -24,15 +24,6 @@ pub(super) struct Pass<'a> {
 
 // SAFETY: tasks write different tiles or channels of what the pointer leads to.
 unsafe impl Sync for Pass<'_> {}
-
-impl Pass<'_> {
-    /// Picture of a tile and its first target pixel.
-    #[inline(always)]
-    fn place(&self, tile: usize) -> (usize, [usize; 2]) {
-        let ([h, w], side) = (grid(self.plan.target, self.plan.kernel), outputs(self.plan.kernel));
-        (tile / (h * w), [tile / w % h * side, tile % w * side])
-    }
-}
 
 /// The outputs of some tiles and of some filters of a group.
 pub(super) struct Outputs<'a> {
@@ -86,7 +77,7 @@ impl Kernel for Outputs<'_> {
                             part.sum(s, &depth, &panel, weights);
                         }
                     }
-                    if plan.kernel == 3 { part.write::<S, 3>(s) } else { part.write::<S, 5>(s) }
+                    if plan.tiling.kernel == 3 { part.write::<S, 3>(s) } else { part.write::<S, 5>(s) }
                 }
             }
         }
@@ -147,23 +138,24 @@ impl Part<'_> {
         let Pass { plan, source, .. } = self.pass;
         let [row, plane, vector] = self.source_steps(depth);
         let rows_of = |t: usize| {
-            let (image, [top, left]) = self.pass.place(t);
+            let Place { image, first: [top, left], .. } = plan.tiling.place(t);
             let at = [top.wrapping_add_signed(plan.start[0]), left.wrapping_add_signed(plan.start[1])];
-            addresses(source, plan.source, image, at, &plan.zeros)
+            addresses(source, plan.source, image, at, plan.tiling.dilation, &plan.zeros)
         };
-        let mut rows = rows_of(self.tiles.start);
+        // This tile's and the next one's, by turns: to copy addresses just written would wait for them.
+        let mut rows = [rows_of(self.tiles.start); 2];
         for (i, t) in self.tiles.clone().enumerate() {
-            let next = rows_of(self.tiles.end.min(t + 2) - 1);
+            rows[(i + 1) % 2] = rows_of(self.tiles.end.min(t + 2) - 1);
+            let (rows, next) = (&rows[i % 2], &rows[(i + 1) % 2]);
             for c in (0..depth.len()).step_by(LANES) {
                 let (offset, lanes) = (self.group * plan.depth + depth.start + c, LANES.min(depth.len() - c));
-                transform::ask_source(s, &next, offset);
+                transform::ask_source(s, next, offset);
                 // SAFETY: the addresses are of pixels or zeros; the task's memory has room for its tiles.
                 unsafe {
                     let out = self.sources.add(i * row + c / LANES * vector);
-                    transform::source(s, &rows, offset, lanes, out, plane);
+                    transform::source(s, rows, offset, lanes, out, plane);
                 }
             }
-            rows = next;
         }
     }
 
@@ -257,23 +249,29 @@ impl Part<'_> {
     unsafe fn write<S: Simd, const R: usize>(&self, s: S) {
         let (plan, count) = (self.pass.plan, self.tiles.len());
         for (i, t) in self.tiles.clone().enumerate() {
+            let place = plan.tiling.place(t);
             for Panel { first, lanes, before } in self.panels() {
                 for lane in (0..lanes).step_by(LANES) {
                     let sums = self.sums.cast_const().wrapping_add(before * count + i * lanes + lane);
                     let channels = [self.group * plan.width + first + lane, LANES.min(plan.width - first - lane)];
                     // SAFETY: as the caller vouches.
-                    unsafe { self.write_vector::<S, R>(s, t, channels, sums) }
+                    unsafe { self.write_vector::<S, R>(s, &place, channels, sums) }
                 }
             }
         }
     }
 
-    /// The outputs of tile `t` and of `count` filters from `c` on.
+    /// The outputs of a tile and of `count` filters from `c` on.
     #[inline(always)]
-    unsafe fn write_vector<S: Simd, const R: usize>(&self, s: S, t: usize, [c, count]: [usize; 2], sums: *const f32) {
+    unsafe fn write_vector<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        place: &Place,
+        [c, count]: [usize; 2],
+        sums: *const f32,
+    ) {
         let Pass { plan, epilogue, target, target_stride, stream, .. } = *self.pass;
-        let ([height, width], side) = (plan.target, outputs(R));
-        let (image, [top, left]) = self.pass.place(t);
+        let (first, [down, right]) = plan.tiling.pixels(place);
         // SAFETY: as the caller vouches.
         unsafe {
             let values = transform::target::<S, R>(s, sums, self.sum_plane());
@@ -281,9 +279,9 @@ impl Part<'_> {
                 Some(bias) => load_part(s, bias.as_ptr().add(c), count),
                 None => s.zero(),
             };
-            for i in 0..side.min(height - top) {
-                for j in 0..side.min(width - left) {
-                    let pixel = (image * height + top + i) * width + left + j;
+            for i in 0..outputs(R).min(place.count[0]) {
+                for j in 0..outputs(R).min(place.count[1]) {
+                    let pixel = first + i * down + j * right;
                     let mut value = s.add(values[i][j], bias);
                     if let Some(residual) = epilogue.residual {
                         let p = residual.data.as_ptr().add(pixel * residual.stride + c);
