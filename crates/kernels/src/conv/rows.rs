@@ -28,6 +28,14 @@ pub(super) struct Rows {
     output: [usize; 2],
     /// The kernel rows that meet a row of the padded input, by its remainder by the stride.
     met: Vec<Vec<usize>>,
+    /// Copies of a row: as many as runs of values overlap.
+    copies: usize,
+    /// Values of a copy.
+    copy_len: usize,
+    /// Where the first column of `dx` is in a copy.
+    first: usize,
+    /// Where in the copies each output column's run begins.
+    runs: Vec<usize>,
     wide: bool,
 }
 
@@ -41,7 +49,24 @@ impl Rows {
         let window = &shape.window;
         let meets = |row: usize, phase: usize| row * window.dilation[0] % window.stride[0] == phase;
         let met = (0..window.stride[0]).map(|phase| (0..window.kernel[0]).filter(|&row| meets(row, phase)).collect());
-        let rows = Rows { shape: *shape, output: shape.output(), met: met.collect(), wide: isa == Isa::Avx512 };
+        let (output, [kernel, stride], left) =
+            (shape.output(), [window.kernel[1], window.stride[1]], window.padding[1]);
+        // Columns before the first pixel's run, and before the first column of `dx`, in a copy.
+        let [before, columns] = [left.min(0), left.max(0)].map(isize::unsigned_abs);
+        let copies = kernel.div_ceil(stride);
+        let written = before + (output[1] - 1) * stride + kernel;
+        let copy_len = written.max(columns + shape.input[1]) * shape.channels + LANES;
+        let run = |column: usize| column % copies * copy_len + (before + column * stride) * shape.channels;
+        let rows = Rows {
+            shape: *shape,
+            output,
+            met: met.collect(),
+            copies,
+            copy_len,
+            first: columns * shape.channels,
+            runs: (0..output[1]).map(run).collect(),
+            wide: isa == Isa::Avx512,
+        };
         let looked_up =
             shape.input[0] * shape.input[1] * shape.channels.next_multiple_of(LANES) * shape.filters / LANES / 2
                 * (window.kernel[0] * window.kernel[1]).div_ceil(window.stride[0] * window.stride[1]);
@@ -97,26 +122,8 @@ impl Rows {
         }
     }
 
-    /// Copies of a row: as many as runs of values overlap.
-    fn copies(&self) -> usize {
-        self.shape.window.kernel[1].div_ceil(self.shape.window.stride[1])
-    }
-
-    /// Columns before the first pixel's run, and before the first column of `dx`, in a copy.
-    fn margins(&self) -> [usize; 2] {
-        let left = self.shape.window.padding[1];
-        [left.min(0).unsigned_abs(), left.max(0).unsigned_abs()]
-    }
-
-    /// Values of a copy.
-    fn copy_len(&self) -> usize {
-        let ([runs, columns], window) = (self.margins(), &self.shape.window);
-        let written = runs + (self.output[1] - 1) * window.stride[1] + window.kernel[1];
-        written.max(columns + self.shape.input[1]) * self.shape.channels + LANES
-    }
-
     pub fn workspace_len(&self, threads: usize) -> usize {
-        threads * self.copies() * self.copy_len()
+        threads * self.copies * self.copy_len
     }
 
     /// Pixels and channels of `n` inputs.
@@ -133,7 +140,7 @@ impl Rows {
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
         let needed = self.workspace_len(cpu.pool().threads());
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
-        let (bands, len) = (height.div_ceil(BAND), self.copies() * self.copy_len());
+        let (bands, len) = (height.div_ceil(BAND), self.copies * self.copy_len);
         let (workspace, target, stride) = (Shares::new(workspace), Shares::new(dx.data), dx.stride);
         cpu.pool().run_on(n * bands, &|task, thread| {
             let (image, first) = (task / bands, task % bands * BAND);
@@ -194,18 +201,15 @@ impl Band<'_> {
     #[inline(always)]
     unsafe fn runs<S: Simd>(&self, s: S, copies: *mut f32, phase: usize, taps: Range<usize>, row: usize, step: isize) {
         let plan = self.plan;
-        let ([height, width], filters, channels) = (plan.output, plan.shape.filters, plan.shape.channels);
+        let ([height, width], filters) = (plan.output, plan.shape.filters);
+        let pixels = self.dy.data.as_ptr().wrapping_add((self.image * height + row) * width * self.dy.stride);
         let panel = tile::panel(S::WIDE, plan.width());
         let tiles = width.div_ceil(tile::pixels(S::WIDE, plan.width()));
         let mut rows = [std::ptr::null::<f32>(); MOST_PIXELS];
-        let mut targets = [0; MOST_PIXELS];
         for t in 0..tiles {
             let (first, end) = (t * width / tiles, (t + 1) * width / tiles);
-            for column in first..end {
-                let pixel = (self.image * height + row) * width + column;
-                rows[column - first] = self.dy.data.as_ptr().wrapping_add(pixel * self.dy.stride);
-                let at = plan.margins()[0] + column * plan.shape.window.stride[1];
-                targets[column - first] = column % plan.copies() * plan.copy_len() + at * channels;
+            for (i, pixel) in rows.iter_mut().enumerate() {
+                *pixel = pixels.wrapping_add((first + i) * self.dy.stride);
             }
             for start in (0..plan.width()).step_by(panel) {
                 let lanes = panel.min(plan.padded_width() - start);
@@ -218,7 +222,7 @@ impl Band<'_> {
                     weights: self.packed.as_ptr().wrapping_add(weights),
                     ahead: Ahead::NOTHING,
                     next: Next::NOTHING,
-                    targets: targets.as_ptr(),
+                    targets: plan.runs[first..end].as_ptr(),
                     first: true,
                     last: false,
                     lanes: LANES - (lanes - (plan.width() - start).min(lanes)),
@@ -241,7 +245,7 @@ impl Band<'_> {
     unsafe fn add_up<S: Simd>(&self, s: S, copies: *const f32, row: usize, met: bool) {
         let plan = self.plan;
         let ([height, width], channels) = (plan.shape.input, plan.shape.channels);
-        let (len, start) = (plan.copy_len(), plan.margins()[1] * channels);
+        let (count, len, first) = (plan.copies, plan.copy_len, plan.first);
         let out = self.target.pointer().wrapping_add((self.image * height + row) * width * self.stride);
         let (runs, run) = if self.stride == channels { (1, width * channels) } else { (width, channels) };
         for r in 0..runs {
@@ -250,8 +254,8 @@ impl Band<'_> {
                 // SAFETY: handed on from the caller; copies have a vector more than they need.
                 unsafe {
                     if met {
-                        for copy in 0..plan.copies() {
-                            sum = s.add(sum, s.load(copies.add(copy * len + start + r * run + i)));
+                        for copy in 0..count {
+                            sum = s.add(sum, s.load(copies.add(copy * len + first + r * run + i)));
                         }
                     }
                     store_part(s, out.add(r * self.stride + i), sum, LANES.min(run - i));

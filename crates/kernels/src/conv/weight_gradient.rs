@@ -41,10 +41,6 @@ const ROWS: usize = 12;
 const MOST_ROWS: usize = 16;
 /// Pixels of a block, unless one row has more; twice as many of one vector of filters: 16 KB.
 const BLOCK: usize = 128;
-/// Channels from which on a task's are copied: pixels so far apart share few pages and sets of the caches.
-const COPIED: usize = 128;
-/// Panels up to which they are read in place all the same: too few to be worth writing a copy for.
-const FEW_PANELS: usize = 4;
 
 /// The weight gradient of a convolution of fixed shapes, for any batch size.
 pub struct WeightGradient {
@@ -227,26 +223,6 @@ impl Tiles {
         [lanes, lanes.next_multiple_of(LANES)]
     }
 
-    /// Whether pixels are copied: enough panels read channels that lie far apart.
-    fn reads_copies(&self) -> bool {
-        self.padded.is_none() && self.panels() > FEW_PANELS && self.shape.channels >= COPIED
-    }
-
-    /// Whether a block's pixels are copied, with the channels of the task side by side.
-    fn copies(&self) -> bool {
-        self.reads_copies() && self.phase.taps.len() == 1
-    }
-
-    /// Whether each tile's are.
-    fn copies_tiles(&self) -> bool {
-        self.reads_copies() && self.phase.taps.len() > 1
-    }
-
-    /// Values of a pixel in a copy of so many channels.
-    fn copied_row(channels: usize) -> usize {
-        channels.next_multiple_of(LANES) + LANES
-    }
-
     /// Pixels of a block where rows are short.
     fn block(&self) -> usize {
         if self.rows == MOST_ROWS { 2 * BLOCK } else { BLOCK }
@@ -286,13 +262,7 @@ impl Tiles {
         let [panel_splits, tile_splits] = self.splits(n, threads);
         let panels = self.panels().div_ceil(panel_splits);
         let tiles = (self.tiles().div_ceil(tile_splits) + usize::from(bias)) * panels;
-        let copied = self.tiles().div_ceil(tile_splits) * self.rows;
-        let copied = match (self.copies(), self.copies_tiles()) {
-            (true, _) => Tiles::copied_row(copied),
-            (_, true) => copied,
-            _ => 0,
-        };
-        let scratch = self.copy_len() + self.most_pixels() * (panels * self.panel + copied) + LANES;
+        let scratch = self.copy_len() + self.most_pixels() * panels * self.panel + LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let parts = panel_splits * tile_splits * self.shape.groups;
         Reduction::new(self.segments, n, parts, tiles * self.tile_len(), scratch, wanted)

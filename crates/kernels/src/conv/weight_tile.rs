@@ -18,45 +18,6 @@ pub(super) struct Walk {
     pub dy_steps: [usize; 3],
 }
 
-impl Walk {
-    /// The same walk over a copy in which `channels` values of each pixel lie side by side, pixels `row` apart.
-    ///
-    /// # Safety
-    /// The walk stays inside x; `copy` has room for its pixels and a vector more.
-    #[inline(always)]
-    pub unsafe fn copied<S: Simd>(self, s: S, channels: usize, row: usize, copy: *mut f32) -> Walk {
-        let [images, rows, columns] = self.counts;
-        let mut to = copy;
-        for i in 0..images {
-            for j in 0..rows {
-                let mut x = self.x.wrapping_add(i * self.x_steps[0] + j * self.x_steps[1]);
-                for _ in 0..columns {
-                    if channels > LANES {
-                        let ahead = x.wrapping_add(AHEAD * self.x_steps[2]);
-                        for c in (0..channels).step_by(LANES) {
-                            s.prefetch(ahead.wrapping_add(c));
-                        }
-                    }
-                    let mut c = 0;
-                    // SAFETY: as the caller vouches. What a store writes too much, the next one replaces.
-                    unsafe {
-                        while c + LANES <= channels {
-                            s.store(to.add(c), s.load(x.add(c)));
-                            c += LANES;
-                        }
-                        if c < channels {
-                            s.store(to.add(c), s.load_n(x.add(c), channels - c));
-                        }
-                        to = to.add(row);
-                    }
-                    x = x.wrapping_add(self.x_steps[2]);
-                }
-            }
-        }
-        Walk { x: copy, x_steps: [rows * columns * row, columns * row, row], ..self }
-    }
-}
-
 /// The outputs among `range` whose tap at offset `at` lies inside `0..size`.
 pub(super) fn met(range: Range<usize>, stride: usize, at: isize, size: usize) -> Range<usize> {
     let first = if at < 0 { at.unsigned_abs().div_ceil(stride) } else { 0 };
@@ -122,6 +83,9 @@ pub(super) struct Dy {
     pub first: *const f32,
     /// Values from a pixel to the next.
     pub row: usize,
+    /// What is asked for meanwhile, a cache line with each pixel, as far apart: the next pixels' lanes. Where it is null, x of the
+    /// next tile's channels, which follow.
+    pub next: *const f32,
 }
 
 /// `out[rows][nv * 16] = sum over the walk of x[row] * dy[lane]`.
@@ -189,6 +153,7 @@ impl<const ROWS: usize, const NV: usize> Kernel for Fixed<'_, ROWS, NV> {
 #[inline(always)]
 unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, dy: Dy, out: *mut f32, start: Start) {
     let mut acc = [[s.zero(); NV]; ROWS];
+    let mut next = dy.next;
     // SAFETY: handed on from the caller.
     unsafe {
         if start == Start::Continued {
@@ -204,6 +169,8 @@ unsafe fn sized<S: Simd, const ROWS: usize, const NV: usize>(s: S, walk: &Walk, 
                 let pixel = walk.first + i * walk.dy_steps[0] + j * walk.dy_steps[1];
                 let mut lanes = dy.first.add(pixel * dy.row);
                 for _ in 0..walk.counts[2] {
+                    s.prefetch_first(if dy.next.is_null() { x.wrapping_add(2 * ROWS - 1) } else { next });
+                    next = next.wrapping_add(dy.row);
                     let mut b = [s.zero(); NV];
                     for v in 0..NV {
                         b[v] = s.load(lanes.add(v * LANES));

@@ -9,9 +9,6 @@ use super::{MOST_TILES, Part, Tiles, few};
 use crate::segments::Segment;
 use crate::simd::{Kernel, LANES, Simd};
 
-/// Tiles of a panel up to which dy is read in place: a copy would be read too seldom.
-const IN_PLACE: usize = 4;
-
 /// The sums of one part over one segment.
 pub(super) struct SegmentSum<'a> {
     pub plan: &'a Tiles,
@@ -85,7 +82,7 @@ impl SegmentSum<'_> {
         let dy_of = |image: usize| {
             self.dy.data.as_ptr().wrapping_add((image * height + rows.start) * width * self.dy.stride + filter)
         };
-        let in_place = lanes.is_multiple_of(LANES) && (panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
+        let in_place = lanes.is_multiple_of(LANES);
         if !in_place {
             for (i, image) in images.clone().enumerate() {
                 let places = i * a_picture..(i + 1) * a_picture;
@@ -94,19 +91,9 @@ impl SegmentSum<'_> {
             }
         }
         let channel = group * plan.shape.group_channels();
-        let mut copied = packed.wrapping_add(pixels * panels.len() * plan.panel);
         let ones = Walk { x: &1.0, first: 0, counts: [1, 1, pixels], x_steps: [0; 3], dy_steps: [0, 0, 1] };
         // Not set beforehand, which would take as long as the products of a small tile.
         let mut walks = [const { MaybeUninit::<(Walk, usize)>::uninit() }; MOST_TILES + 1];
-        let tiles = self.part.tiles.start..self.part.tiles.end.min(plan.tiles());
-        let mut whole = None;
-        if plan.copies() && !tiles.is_empty() {
-            let channels = plan.tile_rows(tiles.start).start..plan.tile_rows(tiles.end - 1).end;
-            let walk = self.walk(block, 0, channel + channels.start);
-            // SAFETY: the walk stays inside x; the scratch holds the task's channels of a block.
-            let walk = unsafe { walk.copied(s, channels.len(), Tiles::copied_row(channels.len()), copied) };
-            whole = Some((walk, channels.start));
-        }
         for (place, tile) in walks.iter_mut().zip(self.part.tiles.clone()) {
             if tile == plan.tiles() {
                 place.write((ones, 1));
@@ -114,39 +101,33 @@ impl SegmentSum<'_> {
             }
             let rows = plan.tile_rows(tile);
             let (tap, count) = (tile % plan.phase.taps.len(), rows.len());
-            let walk = match (&plan.padded, whole) {
-                (Some(p), _) => self.walk_copy(p, block, tap, rows.start, copy),
-                (None, Some((walk, first))) => Walk { x: walk.x.wrapping_add(rows.start - first), ..walk },
-                (None, None) if plan.copies_tiles() => {
-                    let walk = self.walk(block, tap, channel + rows.start);
-                    // SAFETY: the walk stays inside x; the scratch holds the tiles' channels of a block.
-                    let walk = unsafe { walk.copied(s, count, count, copied) };
-                    copied = copied.wrapping_add(pixels * count);
-                    walk
-                }
-                (None, None) => self.walk(block, tap, channel + rows.start),
+            let walk = match &plan.padded {
+                Some(padded) => self.walk_copy(padded, block, tap, rows.start, copy),
+                None => self.walk(block, tap, channel + rows.start),
             };
             place.write((walk, count));
         }
         for (p, panel) in panels.clone().enumerate() {
             let padded = plan.lanes(panel)[1];
-            let dy = match in_place {
-                true => Dy { first: dy_of(images.start).wrapping_add(p * plan.panel), row: self.dy.stride },
-                false => Dy { first: packed.wrapping_add(p * pixels * plan.panel), row: padded },
+            let mut dy = match in_place {
+                true => Dy {
+                    first: dy_of(images.start).wrapping_add(p * plan.panel),
+                    row: self.dy.stride,
+                    next: std::ptr::null(),
+                },
+                false => {
+                    Dy { first: packed.wrapping_add(p * pixels * plan.panel), row: padded, next: std::ptr::null() }
+                }
             };
             for (t, walk) in walks[..self.part.tiles.len()].iter().enumerate() {
                 // SAFETY: one was written for each tile.
                 let (walk, rows) = unsafe { walk.assume_init_ref() };
                 let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
-                if in_place {
-                    // The next block's share, each row of which is a run too short to be foreseen.
-                    let (values, calls) = (pixels * self.dy.stride, panels.len() * self.part.tiles.len());
-                    let call = p * self.part.tiles.len() + t;
-                    let next = dy_of(images.start).wrapping_add(values);
-                    for value in (call * values / calls..(call + 1) * values / calls).step_by(LANES) {
-                        s.prefetch(next.wrapping_add(value));
-                    }
-                }
+                // The next block's, each row of which is a run too short to be foreseen.
+                dy.next = match in_place && t < plan.panel / LANES {
+                    true => dy.first.wrapping_add(pixels * self.dy.stride + t * LANES),
+                    false => std::ptr::null(),
+                };
                 // SAFETY: the walk stays inside x and the packed pixels.
                 unsafe { sum(s, *rows, padded / LANES, walk, dy, out, start) };
             }

@@ -229,7 +229,8 @@ impl SegmentSum<'_> {
                     if point == SUM_POINT && part.channels.start == 0 {
                         for [before, lanes] in part.panels(plan.panel) {
                             let walk = walk(&1.0, 0, tiles.len());
-                            let dy = Dy { first: dy.wrapping_add(before * tiles.len()), row: lanes };
+                            let dy =
+                                Dy { first: dy.wrapping_add(before * tiles.len()), row: lanes, next: std::ptr::null() };
                             sum(s, 1, lanes / LANES, &walk, dy, bias.wrapping_add(before), start);
                         }
                     }
@@ -263,7 +264,7 @@ impl SegmentSum<'_> {
                     let out = out.wrapping_add(before * channels + (block + row) * lanes);
                     // SAFETY: as the caller vouches.
                     unsafe {
-                        let dy = Dy { first: dy.wrapping_add(before * tiles), row: lanes };
+                        let dy = Dy { first: dy.wrapping_add(before * tiles), row: lanes, next: std::ptr::null() };
                         sum(s, most.min(LANES - row), lanes / LANES, &walk, dy, out, start);
                     }
                 }
