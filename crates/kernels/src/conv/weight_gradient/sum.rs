@@ -9,6 +9,10 @@ use super::{MOST_TILES, Part, Tiles, few};
 use crate::segments::Segment;
 use crate::simd::{Kernel, LANES, Simd};
 
+/// Tiles of a panel up to which dy is read in place where a tile has one vector of filters: its products are too few to hide that
+/// lines come from the second-level cache.
+const IN_PLACE: usize = 4;
+
 /// The sums of one part over one segment.
 pub(super) struct SegmentSum<'a> {
     pub plan: &'a Tiles,
@@ -82,7 +86,8 @@ impl SegmentSum<'_> {
         let dy_of = |image: usize| {
             self.dy.data.as_ptr().wrapping_add((image * height + rows.start) * width * self.dy.stride + filter)
         };
-        let in_place = lanes.is_multiple_of(LANES);
+        let in_place =
+            lanes.is_multiple_of(LANES) && (S::WIDE || panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
         if !in_place {
             for (i, image) in images.clone().enumerate() {
                 let places = i * a_picture..(i + 1) * a_picture;
