@@ -48,15 +48,14 @@ pub(super) unsafe fn gather<S: Simd>(
     }
 }
 
-/// The way back: `out[l * stride + i] = from[i][l]`.
+/// The way back: `out[l * stride + i] = at(i)[l]`.
 ///
 /// # Safety
-/// `from` is valid for `count` rows, `step` apart, `out` for `count` values of each lane.
+/// `at` gives the addresses of `count` vectors; `out` is valid for `count` values of each lane.
 #[inline(always)]
 pub(super) unsafe fn scatter<S: Simd>(
     s: S,
-    from: *const f32,
-    step: usize,
+    at: impl Fn(usize) -> *const f32,
     lanes: usize,
     count: usize,
     out: *mut f32,
@@ -69,7 +68,7 @@ pub(super) unsafe fn scatter<S: Simd>(
         unsafe {
             for j in 0..LANES {
                 if j < some {
-                    rows[j] = s.load(from.add((i + j) * step));
+                    rows[j] = s.load(at(i + j));
                 }
             }
             let columns = s.transpose(rows);

@@ -254,14 +254,15 @@ impl Band<'_> {
         let pixels = LANES.min(width - column);
         for f in (0..plan.width).step_by(LANES) {
             let filters = LANES.min(plan.width - f);
+            let at = |i: usize| sums.wrapping_add((f + i) * step);
             let out = self.target.wrapping_add(pixel * self.target_stride + f);
             // SAFETY: as the caller vouches.
             unsafe {
                 match self.epilogue.residual {
-                    None => lanes::scatter(s, sums.add(f * step), step, pixels, filters, out, self.target_stride),
+                    None => lanes::scatter(s, at, pixels, filters, out, self.target_stride),
                     Some(residual) => {
                         let mut values = [0.0; LANES * LANES];
-                        lanes::scatter(s, sums.add(f * step), step, pixels, filters, values.as_mut_ptr(), LANES);
+                        lanes::scatter(s, at, pixels, filters, values.as_mut_ptr(), LANES);
                         let bias = match self.epilogue.bias {
                             Some(bias) => load_part(s, bias.as_ptr().add(f), filters),
                             None => s.zero(),

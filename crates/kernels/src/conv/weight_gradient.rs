@@ -11,6 +11,7 @@
 
 mod few;
 mod sum;
+mod write;
 
 use std::ops::Range;
 
@@ -29,6 +30,7 @@ use crate::segments::{Reduction, Segment, Segments};
 use crate::simd::{LANES, dispatch};
 use crate::{Cpu, Isa};
 use sum::SegmentSum;
+use write::Write;
 
 /// Values of a task's sums: 256 KB a level of the tree.
 const SUMS: usize = 64 << 10;
@@ -146,6 +148,14 @@ struct Tiles {
     panel: usize,
 }
 
+/// How tasks share a group's tiles.
+struct Splits {
+    panels: usize,
+    tiles: usize,
+    /// Tiles that stay together: those of some channels at all taps, whose results are one run of a filter.
+    together: usize,
+}
+
 /// A task's share of the gradient: tiles `tiles` of some filter panels of a group.
 struct Part {
     group: usize,
@@ -194,26 +204,26 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a group's panels and of a panel's tiles: few, because each copies its pixels anew, but four tasks a thread
-    /// with those that the pictures give.
-    fn splits(&self, n: usize, threads: usize) -> [usize; 2] {
+    /// Parts of a group's panels and of a panel's tiles: few, but four tasks a thread with those that the pictures give.
+    fn splits(&self, n: usize, threads: usize) -> Splits {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let (tiles, panels) = (self.tiles(), self.panels());
+        let (tiles, panels, taps) = (self.tiles(), self.panels(), self.phase.taps.len());
         let splits = panels.div_ceil(MOST_FILTERS / self.panel);
         let most = (SUMS / self.tile_len() / panels.div_ceil(splits)).min(MOST_TILES);
         let few = wanted.div_ceil(self.shape.groups * splits * self.segments.count(n)).min(tiles.div_ceil(8));
-        [splits, few.max(tiles.div_ceil(most))]
+        let together = if self.padded.is_none() && taps <= most && few <= tiles / taps { taps } else { 1 };
+        Splits { panels: splits, tiles: few.max((tiles / together).div_ceil(most / together)), together }
     }
 
-    fn part(&self, part: usize, [panel_splits, tile_splits]: [usize; 2], bias: bool) -> Part {
-        let (tiles, panels) = (self.tiles(), self.panels());
-        let (rest, tile) = (part / tile_splits, part % tile_splits);
-        let (group, panel) = (rest / panel_splits, rest % panel_splits);
-        let end = (tile + 1) * tiles / tile_splits + usize::from(bias && tile + 1 == tile_splits);
+    fn part(&self, part: usize, splits: &Splits, bias: bool) -> Part {
+        let (units, panels) = (self.tiles() / splits.together, self.panels());
+        let (rest, tile) = (part / splits.tiles, part % splits.tiles);
+        let (group, panel) = (rest / splits.panels, rest % splits.panels);
+        let end = (tile + 1) * units / splits.tiles * splits.together;
         Part {
             group,
-            panels: panel * panels / panel_splits..(panel + 1) * panels / panel_splits,
-            tiles: tile * tiles / tile_splits..end,
+            panels: panel * panels / splits.panels..(panel + 1) * panels / splits.panels,
+            tiles: tile * units / splits.tiles * splits.together..end + usize::from(bias && tile + 1 == splits.tiles),
         }
     }
 
@@ -259,12 +269,13 @@ impl Tiles {
     }
 
     fn reduction(&self, n: usize, threads: usize, bias: bool) -> Reduction {
-        let [panel_splits, tile_splits] = self.splits(n, threads);
-        let panels = self.panels().div_ceil(panel_splits);
-        let tiles = (self.tiles().div_ceil(tile_splits) + usize::from(bias)) * panels;
+        let splits = self.splits(n, threads);
+        let panels = self.panels().div_ceil(splits.panels);
+        let tiles = (self.tiles() / splits.together).div_ceil(splits.tiles) * splits.together;
+        let tiles = (tiles + usize::from(bias)) * panels;
         let scratch = self.copy_len() + self.most_pixels() * panels * self.panel + LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let parts = panel_splits * tile_splits * self.shape.groups;
+        let parts = splits.panels * splits.tiles * self.shape.groups;
         Reduction::new(self.segments, n, parts, tiles * self.tile_len(), scratch, wanted)
     }
 
@@ -291,12 +302,11 @@ impl Tiles {
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
         let splits = self.splits(n, threads);
         let sum = |part: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
-            let part = self.part(part, splits, bias);
+            let part = self.part(part, &splits, bias);
             dispatch(cpu.isa(), SegmentSum { plan: self, part, segment, x, dy, scratch, out });
         };
         let finish = |part: usize, sums: &[f32]| {
-            // SAFETY: the parts are disjoint.
-            unsafe { self.finish(&self.part(part, splits, bias), sums, dw, db) }
+            dispatch(cpu.isa(), Write { plan: self, part: self.part(part, &splits, bias), sums, dw: &dw, db: &db });
         };
         self.reduction(n, threads, bias).run(cpu, workspace, &sum, &finish);
     }
@@ -306,40 +316,5 @@ impl Tiles {
         let (depth, tiles) = (self.depth(), self.depth().div_ceil(self.rows));
         let i = tile / self.phase.taps.len();
         i * depth / tiles..(i + 1) * depth / tiles
-    }
-
-    /// Writes a part's sums in PyTorch's order.
-    ///
-    /// # Safety
-    /// No other task writes the same part; `dw` and `db` are as long as the shape says.
-    unsafe fn finish(&self, part: &Part, sums: &[f32], dw: Shares<f32>, db: Option<Shares<f32>>) {
-        let (channels, filters) = (self.shape.group_channels(), self.shape.group_filters());
-        let taps = self.phase.taps.len();
-        let kernel = self.shape.window.kernel[0] * self.shape.window.kernel[1];
-        let all = part.tiles.clone().flat_map(|tile| part.panels.clone().map(move |panel| (tile, panel)));
-        for ((tile, panel), sums) in all.zip(sums.chunks(self.tile_len())) {
-            let first = part.group * filters + panel * self.panel;
-            let [lanes, padded] = self.lanes(panel);
-            if tile == self.tiles() {
-                let db = db.as_ref().expect("a bias tile exists only where db is wanted");
-                // SAFETY: as the caller vouches.
-                unsafe { db.part(first, lanes) }.copy_from_slice(&sums[..lanes]);
-                continue;
-            }
-            // Where the tile's rows go in a filter. In a kernel row, the channels of its next element follow.
-            let mut places = [0; MOST_ROWS];
-            let rows = self.tile_rows(tile);
-            for (place, row) in places.iter_mut().zip(rows.clone()) {
-                *place = row % channels * kernel + self.phase.taps[tile % taps].kernel + row / channels;
-            }
-            for lane in 0..lanes {
-                let out = dw.pointer().wrapping_add((first + lane) * channels * kernel);
-                for row in 0..rows.len() {
-                    // SAFETY: channel and kernel element are in range; tasks write different elements of the filter,
-                    // through this pointer only.
-                    unsafe { *out.add(places[row]) = sums[row * padded + lane] };
-                }
-            }
-        }
     }
 }

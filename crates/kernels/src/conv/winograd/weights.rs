@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
+use super::super::lanes;
 use super::super::weight_tile::{Dy, Start, Walk, sum};
-use super::super::{Pixels, check_pixels, lanes};
+use super::super::{Pixels, check_pixels};
 use super::{POINTS, Place, Tiling, outputs, product, transform};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -359,7 +360,7 @@ impl Kernel for Write<'_> {
             let to = dw.pointer().wrapping_add(filter * row + part.channels.start * taps);
             let count = LANES.min(part.filters.len() - f);
             // SAFETY: `WeightGradient::run` checked that dw holds all filters; parts write different channels or filters.
-            unsafe { lanes::scatter(s, from, LANES, count, part.channels.len() * taps, to, row) };
+            unsafe { lanes::scatter(s, |i| from.wrapping_add(i * LANES), count, part.channels.len() * taps, to, row) };
         }
     }
 }
