@@ -1,10 +1,9 @@
 //! The gradients with respect to weights and bias.
 //!
 //! A tile of 12 channels by 32 filters at one kernel element stays in registers (AVX2: 6 by 16) while a loop runs over the
-//! pixels of a segment: 12 input values are broadcast against 2 vectors of the output's gradient. The segment goes by
-//! blocks of some rows or pictures: a block's 32 filters of the output's gradient are copied side by side, 16 KB that stay
-//! in the first-level cache for all tiles of a task, which go on from where they were; where few tiles read them, they are
-//! read in place. Measured on one Zen 4 core of peak 115 GFLOP/s: 96 to 116.
+//! pixels of a segment: 12 input values are broadcast against 2 vectors of the output's gradient, both read in place. The
+//! segment goes by blocks of some rows or pictures, whose 32 filters of the output's gradient are 16 KB that all tiles of a
+//! task read, which go on from where they were. Measured on one Zen 4 core of peak 115 GFLOP/s: 96 to 116.
 //!
 //! With few channels a padded copy of the segment's rows is read instead, in which the channels of a kernel row are one
 //! run of values. With three kernel rows of up to 9 values, AVX-512's registers hold all sums of a vector of filters.
