@@ -121,7 +121,10 @@ mod tests {
                 DataGradient::new(&shape, isa, false).kernel(),
                 WeightGradient::new(&shape, isa, false).kernel(),
             ];
-            assert_eq!(chosen, expected, "{kernel}x{kernel}/{dilation} {channels} to {filters} at {side}x{side}");
+            assert_eq!(
+                chosen, expected,
+                "{kernel}x{kernel}, dilation {dilation}, {channels} to {filters} at {side}x{side}"
+            );
         }
     }
 

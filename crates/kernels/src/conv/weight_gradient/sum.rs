@@ -114,27 +114,21 @@ impl SegmentSum<'_> {
         }
         for (p, panel) in panels.clone().enumerate() {
             let padded = plan.lanes(panel)[1];
-            let mut dy = match in_place {
-                true => Dy {
-                    first: dy_of(images.start).wrapping_add(p * plan.panel),
-                    row: self.dy.stride,
-                    next: std::ptr::null(),
-                },
-                false => {
-                    Dy { first: packed.wrapping_add(p * pixels * plan.panel), row: padded, next: std::ptr::null() }
-                }
+            let (first, row) = match in_place {
+                true => (dy_of(images.start).wrapping_add(p * plan.panel), self.dy.stride),
+                false => (packed.cast_const().wrapping_add(p * pixels * plan.panel), padded),
             };
             for (t, walk) in walks[..self.part.tiles.len()].iter().enumerate() {
                 // SAFETY: one was written for each tile.
                 let (walk, rows) = unsafe { walk.assume_init_ref() };
                 let out = out[(t * panels.len() + p) * plan.tile_len()..][..plan.tile_len()].as_mut_ptr();
                 // The next block's, each row of which is a run too short to be foreseen.
-                dy.next = match in_place && t < plan.panel / LANES {
-                    true => dy.first.wrapping_add(pixels * self.dy.stride + t * LANES),
+                let next = match in_place && t < plan.panel / LANES {
+                    true => first.wrapping_add(pixels * row + t * LANES),
                     false => std::ptr::null(),
                 };
                 // SAFETY: the walk stays inside x and the packed pixels.
-                unsafe { sum(s, *rows, padded / LANES, walk, dy, out, start) };
+                unsafe { sum(s, *rows, padded / LANES, walk, Dy { first, row, next }, out, start) };
             }
         }
     }

@@ -6,9 +6,8 @@
 
 use std::ops::Range;
 
-use super::super::lanes;
 use super::super::weight_tile::{Dy, Start, Walk, sum};
-use super::super::{Pixels, check_pixels};
+use super::super::{Pixels, check_pixels, lanes};
 use super::{POINTS, Place, Tiling, outputs, product, transform};
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
