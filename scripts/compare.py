@@ -3,6 +3,7 @@
 
     benches/compare [--threads 2] [--only lenet5,vgg16] [--mode infer|train] [--rounds 3] [--write]
     benches/compare --convs [--threads 2] [--rounds 3] [--write]     the list benches/convs.txt
+    benches/compare --random 60 [--seed 1] [...]                     as many convolutions drawn at random
 
 benches/compare makes what is missing, the peers' Python environment and ocelli, and starts this script.
 
@@ -15,6 +16,7 @@ import argparse
 import datetime
 import json
 import platform
+import random
 import statistics
 import subprocess
 import tempfile
@@ -174,10 +176,39 @@ def conv_pytorch(problem, layout):
         return [median_ms(step, 5, 0.1) for step in passes]
 
 
-def convs(args):
-    """The list's table: how many times faster than PyTorch's better layout, pass by pass."""
+CHANNELS = (3, 4, 8, 12, 16, 20, 24, 31, 32, 40, 48, 64, 72, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512)
+SIZES = (7, 8, 10, 13, 14, 16, 20, 28, 32, 40, 56, 64, 80, 112, 128, 224)
+
+
+def listed():
     lines = (ROOT / "benches/convs.txt").read_text().splitlines()
-    problems = [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def drawn(count, seed):
+    """Problems of the kinds that networks have, which nobody chose: of 0.5 to 1000 million multiply-adds, at most 64 MB a map."""
+    draw = random.Random(seed)
+    pick, weighted = draw.choice, lambda weights: draw.choices(*zip(*weights.items()))[0]
+    problems = []
+    while len(problems) < count:
+        n, h, c, k = pick((1, 2, 8, 16, 64)), pick(SIZES), pick(CHANNELS), pick(CHANNELS)
+        w = weighted({h: 3, pick(SIZES): 1})
+        r, s = weighted({(1, 1): 4, (3, 3): 6, (5, 5): 2, (7, 7): 1, (2, 2): 1, (4, 4): 1, (9, 9): 1, (1, 3): 1, (3, 1): 1, (1, 7): 1})
+        stride = weighted({1: 6, 2: 3, 3: 1, 4: 1})
+        pad = weighted({min(r, s) // 2: 4, 0: 1})
+        dilation = weighted({1: 6, 2: 1, 3: 1}) if r * s > 1 else 1
+        groups = weighted({1: 8, c: 1, 2: 1, 4: 1, 8: 1})
+        k = c if groups == c else k
+        oh, ow = ((size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel in ((h, r), (w, s)))
+        if min(oh, ow) < 1 or c % groups or k % groups or max(n * h * w * c, n * oh * ow * k) > 16 << 20:
+            continue
+        if 0.5e6 <= n * oh * ow * k * (c // groups) * r * s <= 1e9:
+            problems.append(f"n={n} c={c} k={k} h={h} w={w} r={r} s={s} stride={stride} pad={pad} dilation={dilation} groups={groups}")
+    return problems
+
+
+def convs(problems, args):
+    """The problems' table: how many times faster than PyTorch's better layout, pass by pass."""
     rows, all_speeds, spreads = [], [], []
     for problem in problems:
         ours, peers = [], []
@@ -250,11 +281,18 @@ def main():
     parser.add_argument("--only", default=",".join(NETS))
     parser.add_argument("--mode", choices=("infer", "train"))
     parser.add_argument("--convs", action="store_true", help="the convolutions of benches/convs.txt instead of networks")
+    parser.add_argument("--random", type=int, metavar="N", help="N convolutions drawn at random instead of networks")
+    parser.add_argument("--seed", type=int, default=1, help="what --random draws by")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write the table into BENCHMARKS.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    name, text = ("convs", convs(args)) if args.convs else ("compare", networks(args))
+    if args.random:
+        name, text = "random", convs(drawn(args.random, args.seed), args)
+    elif args.convs:
+        name, text = "convs", convs(listed(), args)
+    else:
+        name, text = "compare", networks(args)
     print(text)
     if args.write:
         path = ROOT / "BENCHMARKS.md"

@@ -10,6 +10,7 @@
 //! Blocks: a task takes some tiles of pixels (their source rows stay in the second-level cache) and walks over panels of
 //! weights; a panel of 3x3x512x32 weights is 590 KB and is read once for all tiles of the task.
 
+mod band;
 mod look_up;
 mod pack;
 
@@ -33,9 +34,6 @@ const SOURCE: usize = 96 << 10;
 /// to ask for the next.
 const MANY_WEIGHTS: usize = 128 << 10;
 const FEW_TILES: usize = 16;
-/// Pixels of a task on a padded band.
-const BAND: usize = 384;
-
 /// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
 /// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
 #[derive(Clone, Copy, Debug)]
@@ -126,15 +124,6 @@ impl Indirect {
     fn most_tiles(&self, phase: &Phase) -> usize {
         let in_table = (TABLE / MOST_PIXELS / phase.taps.len().max(1)).max(1);
         (SOURCE / MOST_PIXELS / self.depth).clamp(4, 32).min(in_table)
-    }
-
-    /// Output rows of a padded band.
-    fn band_rows(&self) -> usize {
-        (BAND / self.target[1]).clamp(1, self.target[0])
-    }
-
-    pub fn workspace_len(&self, threads: usize) -> usize {
-        self.padded.as_ref().map_or(0, |padded| threads * padded.band_len(self.band_rows()))
     }
 
     /// Cuts a phase into tasks: blocks of pixels as large as caches and table allow, then, where that gives less than
@@ -242,30 +231,6 @@ impl Indirect {
             }
         });
     }
-
-    fn run_bands(&self, cpu: &Cpu, n: usize, padded: &Padded, x: Pixels, whole: &Block, workspace: &mut [f32]) {
-        let needed = self.workspace_len(cpu.pool().threads());
-        assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
-        let [height, width] = self.target;
-        let (rows, channels) = (self.band_rows(), padded.channels());
-        let (bands, len) = (height.div_ceil(rows), padded.band_len(rows));
-        let workspace = Shares::new(workspace);
-        cpu.pool().run_on(n * bands, &|task, thread| {
-            let (image, first) = (task / bands, task % bands * rows);
-            let rows = first..(first + rows).min(height);
-            // SAFETY: each thread has a part of its own.
-            let copy = unsafe { workspace.part(thread * len, len) }.as_mut_ptr();
-            // As if the whole padded batch were there, of which only the band is read.
-            let before = (image * self.source[0] + padded.seen(&rows).start) * self.source[1] * channels;
-            let block = Block {
-                source: copy.cast_const().wrapping_sub(before),
-                source_stride: channels,
-                pixels: (image * height + rows.start) * width..(image * height + rows.end) * width,
-                ..whole.clone()
-            };
-            dispatch(cpu.isa(), Band { padded, x, image, rows, copy, block });
-        });
-    }
 }
 
 /// Some pixels of a phase by some panels of a group: a task, or a part of one.
@@ -292,27 +257,6 @@ pub(super) struct Block<'a> {
 
 // SAFETY: the pointers are shared by tasks that read the source and write different targets.
 unsafe impl Sync for Block<'_> {}
-
-/// A task on a padded band: copies the rows, then computes all panels.
-struct Band<'a> {
-    padded: &'a Padded,
-    x: Pixels<'a>,
-    image: usize,
-    rows: Range<usize>,
-    copy: *mut f32,
-    block: Block<'a>,
-}
-
-impl Kernel for Band<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        // SAFETY: `Indirect::run` checked that x covers every pixel and channel; the copy has room for the band.
-        unsafe { self.padded.copy(s, &self.x, self.image, self.padded.seen(&self.rows), self.copy) };
-        self.block.run(s);
-    }
-}
 
 impl Kernel for Block<'_> {
     type Output = ();
@@ -345,17 +289,14 @@ impl Block<'_> {
         let (plan, phase) = (self.plan, self.phase);
         let mr = tile::pixels(S::WIDE, plan.width);
         let tiles = self.pixels.len().div_ceil(mr);
-        // A padded copy has no edges: one step leads from a tap to the next for all pixels.
-        let step = plan.padded.as_ref().map(|padded| padded.step() as isize);
-        let most_taps = if step.is_some() { phase.taps.len() } else { TABLE / MOST_PIXELS / tiles };
+        let most_taps = TABLE / MOST_PIXELS / tiles;
         let passes = phase.taps.len().div_ceil(most_taps).max(1);
         let mut rows = [MaybeUninit::<*const f32>::uninit(); TABLE];
         let mut targets = [MaybeUninit::<usize>::uninit(); TABLE];
         for pass in 0..passes {
             let first_tap = pass * most_taps;
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
-            let addresses = if step.is_some() { &taps[..1] } else { taps };
-            self.look_up(addresses, mr, &mut rows, &mut targets);
+            self.look_up(taps, mr, &mut rows, &mut targets);
             let blocks = (taps.len() * plan.depth.div_ceil(LANES)).max(1);
             // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
@@ -367,7 +308,6 @@ impl Block<'_> {
                     stream: self.stream && passes == 1,
                     ahead: Ahead { from: next, lines },
                     positions: taps.len(),
-                    step,
                     depth: plan.depth,
                     ..self.tile(p, rows.as_ptr().cast(), targets.as_ptr().cast(), first_tap)
                 };
@@ -391,7 +331,7 @@ impl Block<'_> {
                     }
                     // SAFETY: the tables were filled for these pixels, and the next ones, just now.
                     unsafe { self.product(s, p, mr.min(left), &tile) }
-                    tile.rows = tile.rows.wrapping_add(addresses.len() * MOST_PIXELS);
+                    tile.rows = tile.rows.wrapping_add(taps.len() * MOST_PIXELS);
                     tile.targets = tile.targets.wrapping_add(MOST_PIXELS);
                     tile.ahead.from =
                         tile.ahead.from.wrapping_add(lines * LANES * taps.len() * plan.depth.div_ceil(LANES));

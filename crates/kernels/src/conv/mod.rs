@@ -18,6 +18,7 @@ mod phase;
 mod planar;
 pub mod reference;
 mod rows;
+mod run_tile;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -64,6 +64,12 @@ impl Padded {
         self.shape.window.dilation[0] * self.size()[1] * self.shape.channels
     }
 
+    /// Values from an output row's source to the next one's, and from an output pixel's to the next one's.
+    pub fn steps(&self) -> [usize; 2] {
+        let [stride_y, stride_x] = self.shape.window.stride;
+        [stride_y * self.size()[1] * self.shape.channels, stride_x * self.shape.channels]
+    }
+
     /// The padded rows that some output rows see.
     pub fn seen(&self, rows: &Range<usize>) -> Range<usize> {
         let stride = self.shape.window.stride[0];

@@ -248,10 +248,10 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
         }
         // By constant numbers: an array that a loop picks from by number lives in memory, and every multiply-add stores to it.
         if WHOLE > 0 {
-            finish(s, tile, &targets, 0, lanes(0), column(s, &acc, 0));
+            finish(s, tile, &targets, 0, lanes(0), vector(s, &acc, 0));
         }
         if WHOLE > 1 {
-            finish(s, tile, &targets, 1, lanes(1), column(s, &acc, 1));
+            finish(s, tile, &targets, 1, lanes(1), vector(s, &acc, 1));
         }
         if HALVES > 0 {
             let mut sums = [s.zero(); MR];
@@ -265,7 +265,11 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
 
 /// Vector `v` of all pixels.
 #[inline(always)]
-fn column<S: Simd, const MR: usize, const WHOLE: usize>(s: S, acc: &[[S::V; WHOLE]; MR], v: usize) -> [S::V; MR] {
+pub(super) fn vector<S: Simd, const MR: usize, const WHOLE: usize>(
+    s: S,
+    acc: &[[S::V; WHOLE]; MR],
+    v: usize,
+) -> [S::V; MR] {
     let mut sums = [s.zero(); MR];
     for m in 0..MR {
         sums[m] = acc[m][v];
