@@ -264,12 +264,19 @@ impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let pixels = self.pixels.clone();
-        let most = self.plan.most_tiles(self.phase) * tile::pixels(S::WIDE, self.plan.width);
+        let mr = tile::pixels(S::WIDE, self.plan.width);
+        let most = self.plan.most_tiles(self.phase) * mr;
         for start in pixels.clone().step_by(most) {
             self.pixels = start..(start + most).min(pixels.end);
             // SAFETY: who made the block checked that source, target, residual, bias and packed weights cover its pixels and
             // channels; the blocks of different tasks write different pixels or channels.
-            unsafe { self.in_place(s) };
+            unsafe {
+                if self.pointwise() && !self.asks_for_weights(self.pixels.len().div_ceil(mr)) {
+                    self.side_by_side(s);
+                } else {
+                    self.in_place(s);
+                }
+            }
         }
     }
 }
@@ -330,7 +337,7 @@ impl Block<'_> {
                         tile.next.residual = if next == mr { (2 * mr).div_ceil(blocks) } else { 0 };
                     }
                     // SAFETY: the tables were filled for these pixels, and the next ones, just now.
-                    unsafe { self.product(s, p, mr.min(left), &tile) }
+                    unsafe { tile::run(s, mr.min(left), self.vectors::<S>(p), &tile) }
                     tile.rows = tile.rows.wrapping_add(taps.len() * MOST_PIXELS);
                     tile.targets = tile.targets.wrapping_add(MOST_PIXELS);
                     tile.ahead.from =
@@ -343,13 +350,16 @@ impl Block<'_> {
         }
     }
 
-    /// Weights of the panel after `p`, and how many cache lines of them each of `tiles` tiles asks for with every 16 channels:
-    /// few tiles would wait for weights longer than they use them.
+    /// Whether so many tiles would wait for weights longer than they use them.
+    fn asks_for_weights(&self, tiles: usize) -> bool {
+        tiles <= FEW_TILES && self.phase.taps.len() * self.plan.depth * self.plan.padded_width() >= MANY_WEIGHTS
+    }
+
+    /// Weights of the panel after `p`, and how many cache lines of them each of `tiles` tiles asks for with every 16 channels.
     #[inline(always)]
     fn next(&self, p: usize, tiles: usize, first_tap: usize) -> (*const f32, usize) {
         let next = if p + 1 == self.panels.end { self.next_panel } else { p + 1 };
-        let weights = self.phase.taps.len() * self.plan.depth * self.plan.padded_width();
-        if next == p || tiles > FEW_TILES || weights < MANY_WEIGHTS {
+        if next == p || !self.asks_for_weights(tiles) {
             return (std::ptr::null(), 0);
         }
         (self.tile(next, std::ptr::null(), std::ptr::null(), first_tap).weights, (2 * LANES).div_ceil(tiles))
@@ -385,11 +395,10 @@ impl Block<'_> {
         }
     }
 
+    /// Vectors of panel `p`.
     #[inline(always)]
-    unsafe fn product<S: Simd>(&self, s: S, p: usize, mr: usize, tile: &Tile) {
+    fn vectors<S: Simd>(&self, p: usize) -> usize {
         let panel = tile::panel(S::WIDE, self.plan.width);
-        let vectors = panel.min(self.plan.padded_width() - p * panel) / LANES;
-        // SAFETY: as the caller vouches.
-        unsafe { tile::run(s, mr, vectors, tile) }
+        panel.min(self.plan.padded_width() - p * panel) / LANES
     }
 }

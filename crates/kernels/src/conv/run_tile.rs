@@ -1,8 +1,8 @@
-//! The register tile of a run of pixels on a padded copy, each a fixed step from the one before it in its run.
+//! The register tile of a run of pixels, each a fixed step from the one before it in its row: on a padded copy, or pointwise.
 //!
-//! With few channels a tile has few products (3x3 on 3 channels: 27 a vector), and what comes before and after them counts: here
-//! no table of addresses is filled or read, and one call computes all tiles of a run. 3x3 3->32 with stride 2, one core of a
-//! Zen 5 (peak 277): 191 GFLOP/s with a table and a call for each tile, 222 without.
+//! With few products a tile (3x3 on 3 channels: 27 a vector), what comes before and after them counts: here no table of
+//! addresses is filled or read, and one call computes all tiles of a run. 3x3 3->32 with stride 2, one core of a Zen 5 (peak
+//! 277): 191 GFLOP/s with a table and a call for each tile, 222 without.
 
 use std::ops::Range;
 
@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub residual: *const f32,
     pub residual_stride: usize,
     pub activation: Activation,
+    /// Whether full tiles ask for the source of the tile after them: each pixel is a stream too short to be foreseen.
+    pub ask_source: bool,
 }
 
 /// Computes `nv` vectors of channels of a run. A last vector of at most 8 channels is half a vector.
@@ -47,21 +49,25 @@ pub(super) struct Run {
 /// The pointers of `run` are valid, and `nv` is what a panel of that width has (see [`super::tile::panel`]).
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(s: S, nv: usize, run: &Run) {
+    let (half, asks) = (run.lanes <= HALF, run.ask_source || !run.residual.is_null());
     macro_rules! tiles {
         ($whole:literal, $half:literal: $full:literal $($part:literal)*) => {{
             let (rest, full) = (run.pixels % $full, run.pixels - run.pixels % $full);
-            s.call(Tiles::<$full, $whole, $half>(run, 0..full));
+            if asks {
+                s.call(Tiles::<$full, $whole, $half, true>(run, 0..full));
+            } else {
+                s.call(Tiles::<$full, $whole, $half, false>(run, 0..full));
+            }
             if rest > 0 {
                 let size = size_of_rest(run.pixels, rest, &[$($part,)* $full]);
                 let rest = full.min(run.pixels - size)..run.pixels;
                 match size {
-                    $($part => s.call(Tiles::<$part, $whole, $half>(run, rest)),)*
-                    _ => s.call(Tiles::<$full, $whole, $half>(run, rest)),
+                    $($part => s.call(Tiles::<$part, $whole, $half, false>(run, rest)),)*
+                    _ => s.call(Tiles::<$full, $whole, $half, false>(run, rest)),
                 }
             }
         }};
     }
-    let half = run.lanes <= HALF;
     // Not as one match: sizes that an instruction set does not have would be compiled for it.
     if S::WIDE {
         match (nv, half) {
@@ -87,9 +93,11 @@ fn size_of_rest(pixels: usize, rest: usize, sizes: &[usize]) -> usize {
 
 /// Some of a run's pixels, by tiles of `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves. The last tile ends with the
 /// last pixel; what it has in common with the tile before is computed twice.
-struct Tiles<'a, const MR: usize, const WHOLE: usize, const HALVES: usize>(&'a Run, Range<usize>);
+struct Tiles<'a, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>(&'a Run, Range<usize>);
 
-impl<const MR: usize, const WHOLE: usize, const HALVES: usize> Kernel for Tiles<'_, MR, WHOLE, HALVES> {
+impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool> Kernel
+    for Tiles<'_, MR, WHOLE, HALVES, ASKS>
+{
     type Output = ();
 
     #[inline(always)]
@@ -97,14 +105,14 @@ impl<const MR: usize, const WHOLE: usize, const HALVES: usize> Kernel for Tiles<
         let Range { start, end } = self.1;
         for first in (start..end).step_by(MR) {
             // SAFETY: the caller of `run` vouches for the pointers and the size; a range has at least `MR` pixels.
-            unsafe { tile::<S, MR, WHOLE, HALVES>(s, self.0, first.min(end - MR)) }
+            unsafe { tile::<S, MR, WHOLE, HALVES, ASKS>(s, self.0, first.min(end - MR)) }
         }
     }
 }
 
 /// The tile of the pixels from `first` on.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(s: S, run: &Run, first: usize) {
+unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>(s: S, run: &Run, first: usize) {
     let mut acc = [[s.zero(); WHOLE]; MR];
     let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let column = first % run.width;
@@ -124,30 +132,38 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
             left = if left == 0 { run.width } else { left };
         }
     }
-    let mut w = run.weights;
+    let (mut w, mut asked) = (run.weights, 0);
     let lanes = |v: usize| if v + 1 == WHOLE + HALVES { run.lanes } else { LANES };
     // SAFETY: the caller vouches for the pointers of `run`.
     unsafe {
         for _ in 0..run.taps {
-            for q in 0..run.depth {
-                let mut b = [s.zero(); WHOLE];
-                for v in 0..WHOLE {
-                    b[v] = s.load(w.add(v * LANES));
+            let mut start = 0;
+            while start < run.depth {
+                let end = if ASKS { run.depth.min(start + LANES) } else { run.depth };
+                if ASKS {
+                    asked = ask(s, run, first + MR, [MR, WHOLE + HALVES], start, asked);
                 }
-                let mut c = [s.splat_half(0.0); HALVES];
-                for v in 0..HALVES {
-                    c[v] = s.load_half(w.add(WHOLE * LANES));
-                }
-                w = w.add((WHOLE + HALVES) * LANES);
-                for m in 0..MR {
-                    let a = *x[m].add(q);
+                for q in start..end {
+                    let mut b = [s.zero(); WHOLE];
                     for v in 0..WHOLE {
-                        acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+                        b[v] = s.load(w.add(v * LANES));
                     }
+                    let mut c = [s.splat_half(0.0); HALVES];
                     for v in 0..HALVES {
-                        half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
+                        c[v] = s.load_half(w.add(WHOLE * LANES));
+                    }
+                    w = w.add((WHOLE + HALVES) * LANES);
+                    for m in 0..MR {
+                        let a = *x[m].add(q);
+                        for v in 0..WHOLE {
+                            acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+                        }
+                        for v in 0..HALVES {
+                            half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
+                        }
                     }
                 }
+                start = end;
             }
             for x in &mut x {
                 *x = x.wrapping_add(run.tap_step);
@@ -168,6 +184,28 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
             finish(s, run, first, WHOLE, run.lanes, sums);
         }
     }
+}
+
+/// Asks for some of what the tile from pixel `first` on reads, with 16 channels from `channel` on: all at once would keep waiting
+/// what is needed now. Returns the lines of the residual asked for so far, `asked` and these.
+#[inline(always)]
+fn ask<S: Simd>(s: S, run: &Run, first: usize, [mr, nv]: [usize; 2], channel: usize, asked: usize) -> usize {
+    if run.ask_source {
+        let mut x = run.source.wrapping_add(first * run.pixel_step + channel);
+        for _ in 0..mr {
+            s.prefetch(x);
+            x = x.wrapping_add(run.pixel_step);
+        }
+    }
+    if run.residual.is_null() {
+        return asked;
+    }
+    let blocks = run.taps * run.depth.div_ceil(LANES);
+    let end = (mr * nv).min(asked + (mr * nv).div_ceil(blocks));
+    for line in asked..end {
+        s.prefetch(run.residual.wrapping_add((first + line / nv) * run.residual_stride + line % nv * LANES));
+    }
+    end
 }
 
 /// Bias, residual and activation of vector `v` of the pixels, and their way to memory.

@@ -1,14 +1,14 @@
-//! Few channels: the product on padded copies of bands.
+//! Runs of pixels, which need no table: on padded copies of bands for few channels, and where the kernel is pointwise.
 
 use std::ops::Range;
 
 use super::super::padded::Padded;
+use super::super::phase::Tap;
 use super::super::run_tile::{self, Run};
-use super::super::tile;
 use super::{Block, Indirect, Pixels};
 use crate::Cpu;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Pixels of a task on a padded band.
 const BAND: usize = 384;
@@ -65,15 +65,11 @@ impl Kernel for Band<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Band { padded, x, image, rows, copy, whole } = self;
-        let plan = whole.plan;
-        let [height, width] = plan.target;
+        let [height, width] = whole.plan.target;
         let [row_step, pixel_step] = padded.steps();
-        let (panel, first) = (tile::panel(S::WIDE, plan.width), (image * height + rows.start) * width);
         // SAFETY: `Indirect::run` checked that x covers every pixel and channel; the copy has room for the band.
         unsafe { padded.copy(s, &x, image, padded.seen(&rows), copy) };
         for p in whole.panels.clone() {
-            let tile = whole.tile(p, std::ptr::null(), std::ptr::null(), 0);
-            let vectors = panel.min(plan.padded_width() - p * panel) / LANES;
             let run = Run {
                 pixels: rows.len() * width,
                 width,
@@ -81,27 +77,72 @@ impl Kernel for Band<'_> {
                 pixel_step,
                 row_step,
                 tap_step: padded.step(),
-                taps: whole.phase.taps.len(),
-                depth: plan.depth,
-                weights: tile.weights,
-                lanes: tile.lanes,
-                target: tile.target.wrapping_add(first * tile.target_stride),
-                target_stride: tile.target_stride,
-                stream: whole.stream,
-                bias: tile.bias,
-                residual: match tile.residual.is_null() {
-                    true => tile.residual,
-                    false => tile.residual.wrapping_add(first * tile.residual_stride),
-                },
-                residual_stride: tile.residual_stride,
-                activation: tile.activation,
+                ..whole.run_of(p, (image * height + rows.start) * width)
             };
             // SAFETY: `Indirect::run` checked that target, residual, bias and packed weights cover all pixels and channels;
             // tasks write different rows; the copy holds what the rows see.
-            unsafe { run_tile::run(s, vectors, &run) }
+            unsafe { run_tile::run(s, whole.vectors::<S>(p), &run) }
         }
         if whole.stream {
             s.fence();
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Whether source and target have the same pixels, and a target reads its own alone.
+    pub(super) fn pointwise(&self) -> bool {
+        let (plan, phase) = (self.plan, self.phase);
+        plan.source == plan.target && phase.count == plan.target && matches!(phase.taps[..], [Tap { at: [0, 0], .. }])
+    }
+
+    /// The block's pixels as they lie.
+    ///
+    /// # Safety
+    /// As for [`Block::in_place`], for what is [`Block::pointwise`].
+    #[inline(always)]
+    pub(super) unsafe fn side_by_side<S: Simd>(&self, s: S) {
+        let first = self.pixels.start;
+        for p in self.panels.clone() {
+            let run = Run {
+                pixels: self.pixels.len(),
+                source: self.source.wrapping_add(first * self.source_stride),
+                ask_source: p == self.panels.start,
+                ..self.run_of(p, first)
+            };
+            // SAFETY: as the caller vouches.
+            unsafe { run_tile::run(s, self.vectors::<S>(p), &run) }
+        }
+        if self.stream {
+            s.fence();
+        }
+    }
+
+    /// What panel `p` reads and writes from target pixel `first` on, but for the pixels and their sources.
+    #[inline(always)]
+    fn run_of(&self, p: usize, first: usize) -> Run {
+        let plan = self.plan;
+        let tile = self.tile(p, std::ptr::null(), std::ptr::null(), 0);
+        let residual = tile.residual.wrapping_add(first * tile.residual_stride);
+        Run {
+            pixels: 0,
+            width: usize::MAX,
+            source: std::ptr::null(),
+            pixel_step: self.source_stride,
+            row_step: 0,
+            tap_step: 0,
+            taps: self.phase.taps.len(),
+            depth: plan.depth,
+            weights: tile.weights,
+            lanes: tile.lanes,
+            target: tile.target.wrapping_add(first * tile.target_stride),
+            target_stride: tile.target_stride,
+            stream: self.stream,
+            bias: tile.bias,
+            residual: if tile.residual.is_null() { std::ptr::null() } else { residual },
+            residual_stride: tile.residual_stride,
+            activation: tile.activation,
+            ask_source: false,
         }
     }
 }
