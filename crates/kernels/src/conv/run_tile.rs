@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub weights: *const f32,
     /// Channels of the last vector, 1 to 16.
     pub lanes: usize,
+    /// Whether the sums start from what the target holds, not from zero.
+    pub continued: bool,
     /// Of the first pixel.
     pub target: *mut f32,
     pub target_stride: usize,
@@ -50,49 +52,43 @@ pub(super) struct Run {
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(s: S, nv: usize, run: &Run) {
     let (half, asks) = (run.lanes <= HALF, run.ask_source || !run.residual.is_null());
+    // Full tiles, then smaller and smaller ones.
     macro_rules! tiles {
         ($whole:literal, $half:literal: $full:literal $($part:literal)*) => {{
-            let (rest, full) = (run.pixels % $full, run.pixels - run.pixels % $full);
+            let mut end = run.pixels - run.pixels % $full;
             if asks {
-                s.call(Tiles::<$full, $whole, $half, true>(run, 0..full));
+                s.call(Tiles::<$full, $whole, $half, true>(run, 0..end));
             } else {
-                s.call(Tiles::<$full, $whole, $half, false>(run, 0..full));
+                s.call(Tiles::<$full, $whole, $half, false>(run, 0..end));
             }
-            if rest > 0 {
-                let size = size_of_rest(run.pixels, rest, &[$($part,)* $full]);
-                let rest = full.min(run.pixels - size)..run.pixels;
-                match size {
-                    $($part => s.call(Tiles::<$part, $whole, $half, false>(run, rest)),)*
-                    _ => s.call(Tiles::<$full, $whole, $half, false>(run, rest)),
+            $(
+                let first = end;
+                end += (run.pixels - first) / $part * $part;
+                if first < end {
+                    s.call(Tiles::<$part, $whole, $half, false>(run, first..end));
                 }
-            }
+            )*
+            debug_assert_eq!(end, run.pixels);
         }};
     }
     // Not as one match: sizes that an instruction set does not have would be compiled for it.
     if S::WIDE {
         match (nv, half) {
-            (1, false) => tiles!(1, 0: 12 1 4 8),
-            (1, true) => tiles!(0, 1: 12 1 4 8),
-            (_, false) => tiles!(2, 0: 12 1 4 8),
-            (_, true) => tiles!(1, 1: 12 1 4 8),
+            (1, false) => tiles!(1, 0: 12 8 4 2 1),
+            (1, true) => tiles!(0, 1: 12 8 4 2 1),
+            (_, false) => tiles!(2, 0: 12 8 4 2 1),
+            (_, true) => tiles!(1, 1: 12 8 4 2 1),
         }
     } else {
         match (nv, half) {
-            (1, false) => tiles!(1, 0: 6 1 3),
-            (1, true) => tiles!(0, 1: 6 1 3),
+            (1, false) => tiles!(1, 0: 6 3 1),
+            (1, true) => tiles!(0, 1: 6 3 1),
             _ => tiles!(1, 1: 3 1),
         }
     }
 }
 
-/// The smallest tile that holds the rest of a run, or else the largest that the run has pixels for, of `sizes`, which ascend from 1.
-fn size_of_rest(pixels: usize, rest: usize, sizes: &[usize]) -> usize {
-    let possible = || sizes.iter().copied().filter(|&size| size <= pixels);
-    possible().find(|&size| size >= rest).or(possible().max()).unwrap_or(1)
-}
-
-/// Some of a run's pixels, by tiles of `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves. The last tile ends with the
-/// last pixel; what it has in common with the tile before is computed twice.
+/// Some of a run's pixels, by tiles of `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves.
 struct Tiles<'a, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>(&'a Run, Range<usize>);
 
 impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool> Kernel
@@ -102,17 +98,20 @@ impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Range { start, end } = self.1;
-        for first in (start..end).step_by(MR) {
-            // SAFETY: the caller of `run` vouches for the pointers and the size; a range has at least `MR` pixels.
-            unsafe { tile::<S, MR, WHOLE, HALVES, ASKS>(s, self.0, first.min(end - MR)) }
+        for first in self.1.step_by(MR) {
+            // SAFETY: the caller of `run` vouches for the pointers and the size.
+            unsafe { tile::<S, MR, WHOLE, HALVES, ASKS>(s, self.0, first) }
         }
     }
 }
 
 /// The tile of the pixels from `first` on.
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>(s: S, run: &Run, first: usize) {
+unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: bool>(
+    s: S,
+    run: &Run,
+    first: usize,
+) {
     let mut acc = [[s.zero(); WHOLE]; MR];
     let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let column = first % run.width;
@@ -136,6 +135,18 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
     let lanes = |v: usize| if v + 1 == WHOLE + HALVES { run.lanes } else { LANES };
     // SAFETY: the caller vouches for the pointers of `run`.
     unsafe {
+        if run.continued {
+            let mut sums = run.target.wrapping_add(first * run.target_stride).cast_const();
+            for m in 0..MR {
+                for v in 0..WHOLE {
+                    acc[m][v] = s.load_n(sums.add(v * LANES), lanes(v));
+                }
+                for v in 0..HALVES {
+                    half[m][v] = s.first_half(s.load_n(sums.add(WHOLE * LANES), run.lanes));
+                }
+                sums = sums.wrapping_add(run.target_stride);
+            }
+        }
         for _ in 0..run.taps {
             let mut start = 0;
             while start < run.depth {
@@ -193,7 +204,7 @@ fn ask<S: Simd>(s: S, run: &Run, first: usize, [mr, nv]: [usize; 2], channel: us
     if run.ask_source {
         let mut x = run.source.wrapping_add(first * run.pixel_step + channel);
         for _ in 0..mr {
-            s.prefetch(x);
+            s.prefetch_first(x);
             x = x.wrapping_add(run.pixel_step);
         }
     }

@@ -135,6 +135,7 @@ impl Block<'_> {
             depth: plan.depth,
             weights: tile.weights,
             lanes: tile.lanes,
+            continued: false,
             target: tile.target.wrapping_add(first * tile.target_stride),
             target_stride: tile.target_stride,
             stream: self.stream,

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::super::super::tile::{self, Ahead, Next, Tile};
+use super::super::super::run_tile::{self, Run};
 use super::super::super::{Activation, Epilogue, Pixels};
 use super::super::{POINTS, Place, outputs, transform};
 use super::few::{self, Products};
 use super::pack::Pack;
-use super::{DEPTH, FILTERS, Product, TILES, Weights, addresses};
+use super::{DEPTH, FILTERS, Product, Weights, addresses};
 use crate::simd::{Kernel, LANES, Simd, load_part, store_part};
 
 /// What all tasks share.
@@ -173,47 +173,31 @@ impl Part<'_> {
         let Panel { first, lanes, before } = *panel;
         let plan = self.pass.plan;
         let [row, source_plane, _] = self.source_steps(depth);
-        let (mr, count) = (tile::pixels(S::WIDE, plan.width), self.tiles.len());
         let (plane, sum_plane) = (Product::panel_len(depth.len(), lanes) / POINTS, self.sum_plane());
-        let (mut rows, mut targets) = ([std::ptr::null::<f32>(); TILES], [0; TILES]);
-        for (i, target) in targets.iter_mut().enumerate() {
-            *target = i;
-        }
         for point in 0..POINTS {
-            let first_row = self.sources.cast_const().wrapping_add(point * source_plane);
-            for (i, row_of) in rows[..count].iter_mut().enumerate() {
-                *row_of = first_row.wrapping_add(i * row);
-            }
-            for i in (0..count).step_by(mr) {
-                // The next tile's sources, runs too short to be foreseen.
-                let mut next = rows[0].wrapping_add((i + mr) * row);
-                for _ in 0..mr * row / LANES {
-                    s.prefetch_first(next);
-                    next = next.wrapping_add(LANES);
-                }
-                let tile = Tile {
-                    rows: rows[i..].as_ptr(),
-                    positions: 1,
-                    step: None,
-                    depth: depth.len(),
-                    weights: weights.wrapping_add(point * plane),
-                    ahead: Ahead::NOTHING,
-                    next: Next::NOTHING,
-                    targets: targets[i..].as_ptr(),
-                    first: depth.start == 0,
-                    last: false,
-                    lanes: LANES - (lanes - lanes.min(plan.width - first)),
-                    target: self.sums.wrapping_add(point * sum_plane + before * count),
-                    target_stride: lanes,
-                    stream: false,
-                    bias: std::ptr::null(),
-                    residual: std::ptr::null(),
-                    residual_stride: 0,
-                    activation: Activation::None,
-                };
-                // SAFETY: as the caller vouches.
-                unsafe { tile::run(s, mr.min(count - i), lanes / LANES, &tile) }
-            }
+            let run = Run {
+                pixels: self.tiles.len(),
+                width: usize::MAX,
+                source: self.sources.cast_const().wrapping_add(point * source_plane),
+                pixel_step: row,
+                row_step: 0,
+                taps: 1,
+                tap_step: 0,
+                depth: depth.len(),
+                weights: weights.wrapping_add(point * plane),
+                lanes: LANES - (lanes - lanes.min(plan.width - first)),
+                continued: depth.start > 0,
+                target: self.sums.wrapping_add(point * sum_plane + before * self.tiles.len()),
+                target_stride: lanes,
+                stream: false,
+                bias: std::ptr::null(),
+                residual: std::ptr::null(),
+                residual_stride: 0,
+                activation: Activation::None,
+                ask_source: true,
+            };
+            // SAFETY: as the caller vouches.
+            unsafe { run_tile::run(s, lanes / LANES, &run) }
         }
     }
 
