@@ -21,10 +21,8 @@ use super::padded::Padded;
 use super::phase::{Cursor, Phase};
 use super::tile::{self, Ahead, MOST_PIXELS, Next, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
-use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
-use pack::Pack;
 
 /// Addresses in a task's table: 16 KB of its stack.
 const TABLE: usize = 2048;
@@ -100,24 +98,6 @@ impl Indirect {
     /// Packed weights: `[group][phase][panel][tap][depth][lanes of the panel]`.
     pub fn packed_len(&self) -> usize {
         self.groups * self.phase_start(self.phases.len())
-    }
-
-    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
-        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
-        let (panel, panels, phases) = (tile::panel(self.wide, self.width), self.panels(), self.phases.len());
-        let out = Shares::new(packed);
-        cpu.pool().run(self.groups * phases * panels, &|task| {
-            let (group, phase, p) = (task / (phases * panels), task / panels % phases, task % panels);
-            let lanes = panel.min(self.padded_width() - p * panel);
-            let valid = lanes.min(self.width - p * panel);
-            let taps = &self.phases[phase].taps;
-            let len = taps.len() * self.depth;
-            let start = group * self.phase_start(phases) + self.phase_start(phase) + len * p * panel;
-            // SAFETY: each task has a panel of its own.
-            let out = unsafe { out.part(start, len * lanes) };
-            let weights = &weights[group * self.weights.group + p * panel * self.weights.width..];
-            dispatch(cpu.isa(), Pack { plan: self, taps, weights, lanes, valid, out });
-        });
     }
 
     /// Tiles whose addresses fit the table and whose source rows fit the cache.

@@ -1,41 +1,73 @@
 //! Packing a panel of weights.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::super::lanes;
-use super::super::phase::Tap;
+use super::super::{lanes, tile};
 use super::Indirect;
-use crate::simd::{Kernel, LANES, Simd, load_part};
+use crate::Cpu;
+use crate::pool::Shares;
+use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 
 /// Values of a vector's lanes that are gathered at once: 32 KB.
 const GATHERED: usize = 512;
 
-/// Packs a panel of a phase: `[tap][depth][lanes]`.
-pub(super) struct Pack<'a> {
-    pub plan: &'a Indirect,
-    pub taps: &'a [Tap],
+/// Source channels of a task.
+const DEPTH: usize = 64;
+
+/// Packs some source channels of a panel, for all phases: a kernel's elements lie side by side, whichever phase they are of.
+struct Pack<'a> {
+    plan: &'a Indirect,
+    /// The panel's first lane, its lanes, and those that exist.
+    first: usize,
+    lanes: usize,
+    valid: usize,
+    depth: Range<usize>,
     /// From the panel's first filter on.
-    pub weights: &'a [f32],
-    /// Lanes of the panel, and those that exist.
-    pub lanes: usize,
-    pub valid: usize,
-    pub out: &'a mut [f32],
+    weights: &'a [f32],
+    /// `[phase][panel][tap][depth][lanes]` of a group.
+    out: *mut f32,
+}
+
+impl Indirect {
+    pub fn pack(&self, cpu: &Cpu, weights: &[f32], packed: &mut [f32]) {
+        assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
+        let (panel, panels) = (tile::panel(self.wide, self.width), self.panels());
+        let group_len = self.phase_start(self.phases.len());
+        let (parts, out) = (self.depth.div_ceil(DEPTH), Shares::new(packed));
+        cpu.pool().run(self.groups * panels * parts, &|task| {
+            let (rest, part) = (task / parts, task % parts);
+            let (group, first) = (rest / panels, rest % panels * panel);
+            let lanes = panel.min(self.padded_width() - first);
+            let pack = Pack {
+                plan: self,
+                first,
+                lanes,
+                valid: lanes.min(self.width - first),
+                depth: part * DEPTH..self.depth.min((part + 1) * DEPTH),
+                weights: &weights[group * self.weights.group + first * self.weights.width..],
+                out: out.pointer().wrapping_add(group * group_len),
+            };
+            dispatch(cpu.isa(), pack);
+        });
+    }
 }
 
 impl Kernel for Pack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let (steps, elements) = (&self.plan.weights, self.elements());
-        if self.taps.is_empty() {
-            // A phase that nothing reaches.
-        } else if steps.channels < self.plan.depth || elements > GATHERED {
-            self.plain();
-        } else if steps.width == 1 {
-            self.copy(s);
-        } else {
-            self.gather(s, elements);
+        // SAFETY: `Indirect::pack` checked the length of `out`; each task writes channels of a panel that are its own.
+        unsafe {
+            if steps.channels < self.plan.depth || elements > GATHERED {
+                self.plain();
+            } else if steps.width == 1 {
+                self.copy(s);
+            } else {
+                self.gather(s, elements);
+            }
         }
     }
 }
@@ -46,32 +78,50 @@ impl Pack<'_> {
         self.plan.weights.depth.min(self.plan.weights.width)
     }
 
+    /// Calls `put` with each tap's kernel element and with where its vector of source channel 0 belongs.
+    #[inline(always)]
+    fn taps(&self, mut put: impl FnMut(usize, *mut f32)) {
+        let depth = self.plan.depth;
+        let mut start = 0;
+        for phase in &self.plan.phases {
+            for (t, tap) in phase.taps.iter().enumerate() {
+                let place = start + (phase.taps.len() * self.first + t * self.lanes) * depth;
+                put(tap.kernel, self.out.wrapping_add(place));
+            }
+            start += phase.taps.len() * depth * self.plan.padded_width();
+        }
+    }
+
     /// Lanes side by side: pointwise, turned.
     #[inline(always)]
-    fn copy<S: Simd>(&mut self, s: S) {
-        let (depth, step) = (self.plan.depth, self.plan.weights.depth);
-        for d in 0..depth {
-            for lane in (0..self.lanes).step_by(LANES) {
-                let count = LANES.min(self.valid.saturating_sub(lane));
-                let from = self.weights[(d * step + lane).min(self.weights.len())..][..count].as_ptr();
-                let to = self.out[d * self.lanes + lane..][..LANES].as_mut_ptr();
-                // SAFETY: as many values as just sliced.
-                unsafe { s.store(to, load_part(s, from, count)) };
-            }
-        }
+    unsafe fn copy<S: Simd>(&self, s: S) {
+        let step = self.plan.weights.depth;
+        self.taps(
+            #[inline(always)]
+            |_, out| {
+                for d in self.depth.clone() {
+                    for lane in (0..self.lanes).step_by(LANES) {
+                        let count = LANES.min(self.valid.saturating_sub(lane));
+                        let from = self.weights[(d * step + lane).min(self.weights.len())..][..count].as_ptr();
+                        // SAFETY: as many values as just sliced; the caller vouches for `out`.
+                        unsafe { s.store(out.add(d * self.lanes + lane), load_part(s, from, count)) };
+                    }
+                }
+            },
+        );
     }
 
     /// Where the lanes are filters, a channel's kernels follow each other, and several channels are gathered at once.
     #[inline(always)]
-    fn gather<S: Simd>(&mut self, s: S, elements: usize) {
-        let (depth, steps) = (self.plan.depth, self.plan.weights);
-        let at_once = if steps.depth == elements { (GATHERED / elements).min(LANES).min(depth) } else { 1 };
+    unsafe fn gather<S: Simd>(&self, s: S, elements: usize) {
+        let steps = self.plan.weights;
+        let at_once = if steps.depth == elements { (GATHERED / elements).min(LANES) } else { 1 };
         let mut gathered = [MaybeUninit::<f32>::uninit(); GATHERED * LANES];
         let gathered = gathered.as_mut_ptr().cast::<f32>();
         for lane in (0..self.lanes).step_by(LANES) {
             let valid = LANES.min(self.valid.saturating_sub(lane));
-            for d in (0..depth).step_by(at_once) {
-                let channels = at_once.min(depth - d);
+            for d in self.depth.clone().step_by(at_once) {
+                let channels = at_once.min(self.depth.end - d);
                 let from = d * steps.depth + lane * steps.width;
                 if valid > 0 {
                     let end = from + (valid - 1) * steps.width + channels * elements;
@@ -80,31 +130,34 @@ impl Pack<'_> {
                 let from = self.weights.as_ptr().wrapping_add(from);
                 // SAFETY: the weights hold the lanes' values, as just checked; `gathered` holds GATHERED vectors.
                 unsafe { lanes::gather(s, from, steps.width, valid, channels * elements, gathered, LANES) };
-                for c in 0..channels {
-                    for (t, tap) in self.taps.iter().enumerate() {
-                        let to = self.out[(t * depth + d + c) * self.lanes + lane..][..LANES].as_mut_ptr();
-                        // SAFETY: gathered just now, and room for a vector as just sliced.
-                        unsafe { s.store(to, s.load(gathered.add((c * elements + tap.kernel) * LANES))) };
-                    }
-                }
+                self.taps(
+                    #[inline(always)]
+                    |element, out| {
+                        for c in 0..channels {
+                            // SAFETY: gathered just now; the caller vouches for `out`.
+                            unsafe {
+                                let vector = s.load(gathered.add((c * elements + element) * LANES));
+                                s.store(out.add((d + c) * self.lanes + lane), vector);
+                            }
+                        }
+                    },
+                );
             }
         }
     }
 
     /// Kernel rows as channels, and very large kernels.
-    fn plain(&mut self) {
-        let (depth, steps, lanes) = (self.plan.depth, &self.plan.weights, self.lanes);
-        self.out.fill(0.0);
-        for lane in 0..self.valid {
-            for (column, c) in
-                (0..depth / steps.channels).flat_map(|column| (0..steps.channels).map(move |c| (column, c)))
-            {
-                let from = lane * steps.width + c * steps.depth + column;
-                let to = (column * steps.channels + c) * lanes + lane;
-                for (t, tap) in self.taps.iter().enumerate() {
-                    self.out[t * depth * lanes + to] = self.weights[from + tap.kernel];
+    unsafe fn plain(&self) {
+        let steps = &self.plan.weights;
+        self.taps(|element, out| {
+            for d in self.depth.clone() {
+                let from = d % steps.channels * steps.depth + d / steps.channels + element;
+                for lane in 0..self.lanes {
+                    let value = if lane < self.valid { self.weights[from + lane * steps.width] } else { 0.0 };
+                    // SAFETY: the caller vouches for `out`.
+                    unsafe { *out.add(d * self.lanes + lane) = value };
                 }
             }
-        }
+        });
     }
 }
