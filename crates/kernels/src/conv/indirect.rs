@@ -280,16 +280,18 @@ impl Block<'_> {
         let passes = phase.taps.len().div_ceil(most_taps).max(1);
         let mut rows = [MaybeUninit::<*const f32>::uninit(); TABLE];
         let mut targets = [MaybeUninit::<usize>::uninit(); TABLE];
+        let mut met_by = [[0; 2]; TABLE / MOST_PIXELS];
         for pass in 0..passes {
             let first_tap = pass * most_taps;
             let taps = &phase.taps[first_tap..(first_tap + most_taps).min(phase.taps.len())];
-            self.look_up(taps, mr, &mut rows, &mut targets);
+            self.look_up(taps, mr, &mut rows, &mut targets, &mut met_by);
             let blocks = (taps.len() * plan.depth.div_ceil(LANES)).max(1);
             // Pointwise, each pixel is a stream too short to be foreseen.
             let ask_ahead = phase.taps.len() == 1;
             for p in self.panels.clone() {
                 let (next, lines) = self.next(p, tiles, first_tap);
-                let mut tile = Tile {
+                let vectors = self.vectors::<S>(p);
+                let whole = Tile {
                     first: pass == 0,
                     last: pass + 1 == passes,
                     stream: self.stream && passes == 1,
@@ -298,7 +300,15 @@ impl Block<'_> {
                     depth: plan.depth,
                     ..self.tile(p, rows.as_ptr().cast(), targets.as_ptr().cast(), first_tap)
                 };
-                for i in 0..tiles {
+                for (i, &[first, end]) in met_by[..tiles].iter().enumerate() {
+                    let mut tile = Tile {
+                        rows: whole.rows.wrapping_add((i * taps.len() + first) * MOST_PIXELS),
+                        positions: end - first,
+                        weights: whole.weights.wrapping_add(first * plan.depth * vectors * LANES),
+                        targets: whole.targets.wrapping_add(i * MOST_PIXELS),
+                        ahead: Ahead { from: whole.ahead.from.wrapping_add(i * lines * LANES * blocks), lines },
+                        ..whole
+                    };
                     let left = self.pixels.len() - i * mr;
                     let next = mr.min(left.saturating_sub(mr));
                     if ask_ahead && p == self.panels.start && lines == 0 {
@@ -317,11 +327,7 @@ impl Block<'_> {
                         tile.next.residual = if next == mr { (2 * mr).div_ceil(blocks) } else { 0 };
                     }
                     // SAFETY: the tables were filled for these pixels, and the next ones, just now.
-                    unsafe { tile::run(s, mr.min(left), self.vectors::<S>(p), &tile) }
-                    tile.rows = tile.rows.wrapping_add(taps.len() * MOST_PIXELS);
-                    tile.targets = tile.targets.wrapping_add(MOST_PIXELS);
-                    tile.ahead.from =
-                        tile.ahead.from.wrapping_add(lines * LANES * taps.len() * plan.depth.div_ceil(LANES));
+                    unsafe { tile::run(s, mr.min(left), vectors, &tile) }
                 }
             }
         }

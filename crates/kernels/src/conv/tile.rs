@@ -192,17 +192,15 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
         }
         let mut w = tile.weights;
         let (mut ahead, mut asked) = (tile.ahead.from, 0);
-        let mut x = *tile.rows.cast::<[*const f32; MR]>();
+        let mut x = [std::ptr::null::<f32>(); MR];
         for t in 0..tile.positions {
-            if t > 0 {
-                match tile.step {
-                    Some(step) => {
-                        for x in &mut x {
-                            *x = x.wrapping_offset(step);
-                        }
+            match tile.step {
+                Some(step) if t > 0 => {
+                    for x in &mut x {
+                        *x = x.wrapping_offset(step);
                     }
-                    None => x = *tile.rows.add(t * MOST_PIXELS).cast::<[*const f32; MR]>(),
                 }
+                _ => x = *tile.rows.add(t * MOST_PIXELS).cast::<[*const f32; MR]>(),
             }
             let mut start = 0;
             while start < tile.depth {

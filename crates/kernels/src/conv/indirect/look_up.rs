@@ -7,7 +7,8 @@ use super::super::weight_tile::met;
 use super::{Block, MOST_PIXELS, TABLE};
 
 impl Block<'_> {
-    /// Fills the tables of tiles of `mr` pixels: the pixels' numbers in the target, and of each tap their addresses in the source.
+    /// Fills the tables of tiles of `mr` pixels: the pixels' numbers in the target, and of each tap their addresses in the source;
+    /// and which taps, as a range, meet a tile at all: above and below the picture whole kernel rows see zeros alone.
     #[inline(always)]
     pub(super) fn look_up(
         &self,
@@ -15,6 +16,7 @@ impl Block<'_> {
         mr: usize,
         rows: &mut [MaybeUninit<*const f32>; TABLE],
         targets: &mut [MaybeUninit<usize>; TABLE],
+        met_by: &mut [[usize; 2]; TABLE / MOST_PIXELS],
     ) {
         let (plan, phase, stride) = (self.plan, self.phase, self.source_stride as isize);
         let [height, width] = plan.source.map(|n| n as isize);
@@ -32,10 +34,14 @@ impl Block<'_> {
             // Some pixels of one row. Where all taps are inside, which is nearly everywhere, an address is an addition.
             let columns = at.column..(at.column + rest).min(phase.count[1]);
             let row = (at.row * phase.source_step[0]) as isize;
-            let inside = if row + above >= 0 && row + below < height {
-                met(met(columns.clone(), step, left, plan.source[1]), step, right, plan.source[1])
+            let (inside, seen) = if row + above >= 0 && row + below < height {
+                let inside = met(met(columns.clone(), step, left, plan.source[1]), step, right, plan.source[1]);
+                (inside, [0, taps.len()])
             } else {
-                0..0
+                // Taps ascend by rows.
+                let inside = |tap: &Tap| (0..height).contains(&(row + tap.at[0]));
+                let end = taps.iter().rposition(inside).map_or(0, |last| last + 1);
+                (0..0, [taps.iter().position(inside).unwrap_or(end), end])
             };
             let image = self.source.wrapping_add(at.image * plan.source[0] * plan.source[1] * self.source_stride);
             let mut here = image.wrapping_offset((row * width + (at.column * step) as isize) * stride);
@@ -45,6 +51,11 @@ impl Block<'_> {
                 // The pixels of this row that a tile has.
                 let count = (mr - m).min(columns.end - column);
                 progression(&mut targets[tile * MOST_PIXELS + m..][..count], |i| target + i * phase.step[1]);
+                let [first, end] = &mut met_by[tile];
+                (*first, *end) = match m {
+                    0 => (seen[0], seen[1]),
+                    _ => ((*first).min(seen[0]), (*end).max(seen[1])),
+                };
                 let run = inside.start <= column && column + count <= inside.end;
                 for (t, (tap, &offset)) in taps.iter().zip(&offsets).enumerate() {
                     let entries = &mut rows[(tile * taps.len() + t) * MOST_PIXELS + m..][..count];
