@@ -189,7 +189,12 @@ impl Indirect {
                     task -= tasks_of(&split);
                     continue;
                 }
-                let (block, rest) = (task % split.blocks, task / split.blocks);
+                let parts = split.panel_splits * self.groups;
+                let (block, rest) = match self.packed_len() < MANY_WEIGHTS {
+                    // A pixel's channels side by side in time too: groups may share cache lines, which threads would take from each other.
+                    true => (task / parts, task % parts),
+                    false => (task % split.blocks, task / split.blocks),
+                };
                 let (part, group) = (rest % split.panel_splits, rest / split.panel_splits);
                 let at = |part: usize| part * split.panels / split.panel_splits;
                 let first = group * self.width;

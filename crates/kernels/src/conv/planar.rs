@@ -61,7 +61,8 @@ impl Planar {
         weights: WeightSteps,
     ) -> Option<Planar> {
         let [phase] = phases else { return None };
-        if groups > 1 || width > MOST || phase.source_step != [1, 1] || phase.taps.is_empty() {
+        // Pointwise, planes would cost more than the products.
+        if groups > 1 || width > MOST || phase.source_step != [1, 1] || phase.taps.len() < 2 {
             return None;
         }
         let across_channels = phase.taps.len() * depth * width.next_multiple_of(LANES) / 2 + OVERHEAD;
