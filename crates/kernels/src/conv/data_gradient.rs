@@ -32,11 +32,14 @@ enum Algorithm {
 impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
-        if let Some(winograd) = DataGradient::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::DataGradient))
-        {
+        let winograd = |shape: &ConvShape| {
+            DataGradient::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::DataGradient))
+        };
+        if let Some(winograd) = winograd(shape) {
             return winograd;
         }
-        let widened = if Depthwise::fits(shape) { None } else { Widened::groups(shape) };
+        let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
+        let widened = more.or_else(|| Widened::groups(shape)).filter(|_| !Depthwise::fits(shape));
         let weights = weight_steps(shape);
         let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
         let rows = Rows::new(shape, isa);

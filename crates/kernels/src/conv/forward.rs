@@ -46,7 +46,11 @@ impl Forward {
             return Forward { algorithm: Algorithm::Planar(plan) };
         }
         let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
-        if let Some(widened) = few.or_else(|| Widened::groups(shape).filter(|_| !Depthwise::fits(shape))) {
+        let groups = || {
+            let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
+            more.or_else(|| Widened::groups(shape)).filter(|_| !Depthwise::fits(shape))
+        };
+        if let Some(widened) = few.or_else(groups) {
             let wider = widened.shape();
             let wider = Box::new(winograd(&wider).unwrap_or_else(|| Forward::plain(&wider, isa)));
             let plain = (widened.columns > 1).then(|| Box::new(Forward::plain(shape, isa)));

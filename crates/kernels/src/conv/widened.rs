@@ -37,9 +37,18 @@ impl Widened {
         (share(columns) >= 1.25 * share(1)).then_some(Widened { from: *shape, columns, groups: 1 })
     }
 
-    /// Joins groups of few channels and filters.
+    /// Joins groups of few channels and filters, so that the more of them fill a vector.
     pub fn groups(shape: &ConvShape) -> Option<Widened> {
-        let most = LANES / shape.group_channels().max(shape.group_filters()).min(LANES);
+        Widened::joined(shape, shape.group_channels().max(shape.group_filters()))
+    }
+
+    /// The same so that the fewer of them do, as Winograd's form wants.
+    pub fn more_groups(shape: &ConvShape) -> Option<Widened> {
+        Widened::joined(shape, shape.group_channels().min(shape.group_filters()))
+    }
+
+    fn joined(shape: &ConvShape, each: usize) -> Option<Widened> {
+        let most = LANES / each.min(LANES);
         let groups = (1..=most).rev().find(|&groups| shape.groups.is_multiple_of(groups))?;
         (groups > 1).then_some(Widened { from: *shape, columns: 1, groups })
     }

@@ -1,4 +1,4 @@
-//! The weight gradient of few channels and filters: sums over vectors of pixels.
+//! The weight gradient of few channels and filters, of groups too: sums over vectors of pixels.
 //!
 //! x and dy are copied to planes, picture by picture. A tile of up to 6 filters by 4 kernel elements multiplies vectors of
 //! 16 neighbouring pixels: 24 multiply-adds for 10 loads, where 6 filters would fill 6 of 16 lanes. The lanes of a sum are
@@ -30,6 +30,8 @@ pub(in super::super) struct PlanarWeights {
     /// Rows from an output to the first that it sees, and how many rows it sees.
     top: isize,
     seen: usize,
+    /// Groups of a part, whose planes are copied at once.
+    together: usize,
 }
 
 impl PlanarWeights {
@@ -37,37 +39,50 @@ impl PlanarWeights {
     pub fn new(shape: &ConvShape) -> Option<PlanarWeights> {
         let phase = forward::phases(shape).swap_remove(0);
         let ([height, width], taps) = (shape.output(), phase.taps.len());
-        let sums = taps * shape.channels * shape.filters;
-        if shape.groups > 1 || phase.source_step != [1, 1] || sums > SUMS || height == 0 || width == 0 {
+        let (channels, filters) = (shape.group_channels(), shape.group_filters());
+        let sums = taps * channels * filters;
+        // Pointwise, copies would cost more than the products.
+        let pointwise = taps < 2 && channels > 1;
+        if phase.source_step != [1, 1] || pointwise || sums > SUMS || height == 0 || width == 0 {
             return None;
         }
-        let vectors = shape.filters.div_ceil(LANES);
+        let vectors = filters.div_ceil(LANES);
         let turns = TURN * (vectors + if shape.channels > 1 { 1 } else { 0 });
         let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
         // 5 chains of sums hide the latency of a multiply-add, of which there are as many as a kernel row has values.
-        let chains = shape.window.kernel[1] * shape.channels * vectors;
-        let across_filters = LANES * taps * shape.channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD / 6;
-        if across_pixels * 5 > across_filters * 4 {
+        let chains = shape.window.kernel[1] * channels * vectors;
+        let across_filters = LANES * taps * channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD / 6;
+        // Groups fill a vector of filters badly: of 8 channels and filters, tiles are faster only where rows fill less than half of
+        // their vectors.
+        let pays = match shape.groups {
+            1 => across_pixels * 5 <= across_filters * 4,
+            _ => 2 * width > width.next_multiple_of(LANES),
+        };
+        if !pays {
             return None;
         }
         let at = |axis: usize| phase.taps.iter().map(move |tap| tap.at[axis]);
         let [top, left] = [0, 1].map(|axis| at(axis).min().unwrap_or(0));
         let [bottom, right] = [0, 1].map(|axis| at(axis).max().unwrap_or(0));
         let read = width.next_multiple_of(LANES);
+        let fits = |&groups: &usize| shape.groups.is_multiple_of(groups) && groups * sums <= SUMS;
+        let together = (1..=LANES / channels.min(filters).min(LANES)).rev().find(fits).unwrap_or(1);
+        let [x_channels, dy_channels] = [together * channels, together * filters];
         Some(PlanarWeights {
             shape: *shape,
             output: [height, width],
             segments: Segments::new([height, width]),
-            x: Planes { size: shape.input, channels: shape.channels, left, columns: read + (right - left) as usize },
-            dy: Planes { size: [height, width], channels: shape.filters, left: 0, columns: read },
+            x: Planes { size: shape.input, channels: x_channels, left, columns: read + (right - left) as usize },
+            dy: Planes { size: [height, width], channels: dy_channels, left: 0, columns: read },
             top,
             seen: (bottom - top + 1) as usize,
+            together,
             phase,
         })
     }
 
     fn sums(&self) -> usize {
-        self.phase.taps.len() * self.shape.channels * self.shape.filters
+        self.phase.taps.len() * self.shape.group_channels() * self.dy.channels
     }
 
     /// Values of a plane of so many output rows, of x and of dy.
@@ -77,15 +92,15 @@ impl PlanarWeights {
 
     /// Sums, and those of dy for the bias.
     fn all_sums(&self) -> usize {
-        self.sums() + self.shape.filters
+        self.sums() + self.dy.channels
     }
 
-    /// One part: `[filter][channel][tap]`, then one a filter for the bias. The scratch memory holds planes, then a vector a sum.
+    /// Of a part's groups `[filter][channel][tap]`, then one a filter for the bias. The scratch memory holds planes, then a vector a sum.
     fn reduction(&self, n: usize, threads: usize) -> Reduction {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let [x, dy] = self.planes(self.segments.most_rows());
-        let scratch = x * self.shape.channels + dy * self.shape.filters + self.all_sums() * LANES;
-        Reduction::new(self.segments, n, 1, self.all_sums(), scratch, wanted)
+        let scratch = x * self.x.channels + dy * self.dy.channels + self.all_sums() * LANES;
+        Reduction::new(self.segments, n, self.shape.groups / self.together, self.all_sums(), scratch, wanted)
     }
 
     pub fn workspace_len(&self, n: usize, threads: usize) -> usize {
@@ -106,18 +121,20 @@ impl PlanarWeights {
         let (shape, sums) = (&self.shape, self.sums());
         check_pixels("x", x.data.len(), x.stride, n * shape.input[0] * shape.input[1], shape.channels);
         check_pixels("dy", dy.data.len(), dy.stride, n * self.output[0] * self.output[1], shape.filters);
-        assert!(dw.len() >= sums, "dw: {} values of {sums}", dw.len());
+        assert!(dw.len() >= shape.weights(), "dw: {} values of {}", dw.len(), shape.weights());
+        assert!(db.as_ref().is_none_or(|db| db.len() >= shape.filters), "db: less than {} values", shape.filters);
         let bias = db.is_some();
         let (dw, db) = (Shares::new(dw), db.map(Shares::new));
-        let sum = |_: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
-            dispatch(cpu.isa(), SegmentSum { plan: self, segment, x, dy, bias, scratch, out });
+        let sum = |part: usize, segment: &Segment, scratch: &mut [f32], out: &mut [f32]| {
+            dispatch(cpu.isa(), SegmentSum { plan: self, part, segment, x, dy, bias, scratch, out });
         };
-        let finish = |_: usize, all: &[f32]| {
-            // SAFETY: there is one part.
-            unsafe { dw.part(0, sums) }.copy_from_slice(&all[..sums]);
+        let finish = |part: usize, all: &[f32]| {
+            let filters = self.dy.channels;
+            // SAFETY: each part has weights of its own; their length was checked above.
+            unsafe { dw.part(part * sums, sums) }.copy_from_slice(&all[..sums]);
             if let Some(db) = &db {
                 // SAFETY: as above.
-                unsafe { db.part(0, shape.filters) }.copy_from_slice(&all[sums..][..shape.filters]);
+                unsafe { db.part(part * filters, filters) }.copy_from_slice(&all[sums..][..filters]);
             }
         };
         self.reduction(n, cpu.pool().threads()).run(cpu, workspace, &sum, &finish);
@@ -126,6 +143,7 @@ impl PlanarWeights {
 
 struct SegmentSum<'a> {
     plan: &'a PlanarWeights,
+    part: usize,
     segment: &'a Segment,
     x: Pixels<'a>,
     dy: Pixels<'a>,
@@ -140,7 +158,9 @@ impl Kernel for SegmentSum<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let plan = self.plan;
-        let (rows, channels, filters) = (self.segment.rows.clone(), plan.shape.channels, plan.shape.filters);
+        let (rows, channels, filters) = (self.segment.rows.clone(), plan.x.channels, plan.dy.channels);
+        let x_pixels = Pixels { data: &self.x.data[self.part * channels..], ..self.x };
+        let dy_pixels = Pixels { data: &self.dy.data[self.part * filters..], ..self.dy };
         let [x_plane, dy_plane] = plan.planes(rows.len());
         let planes = x_plane * channels + dy_plane * filters;
         assert!(self.scratch.len() >= planes + plan.all_sums() * LANES);
@@ -153,15 +173,16 @@ impl Kernel for SegmentSum<'_> {
             // SAFETY: `run` of the plan checked that x and dy hold all pixels; the scratch memory has room for the planes.
             unsafe {
                 let seen = from + plan.top..from + plan.top + count + plan.seen as isize - 1;
-                plan.x.copy(s, &self.x, image, seen, x, x_plane);
-                plan.dy.copy(s, &self.dy, image, from..from + count, dy, dy_plane);
+                plan.x.copy(s, &x_pixels, image, seen, x, x_plane);
+                plan.dy.copy(s, &dy_pixels, image, from..from + count, dy, dy_plane);
             }
             let all = Sums { plan, rows: rows.len(), x, dy, planes: [x_plane, dy_plane], first, out: vectors };
-            let filters = plan.shape.filters;
-            for block in 0..filters.div_ceil(FILTERS) {
-                let blocks = filters.div_ceil(FILTERS);
-                let (start, end) = (block * filters / blocks, (block + 1) * filters / blocks);
-                s.call(Block { sums: &all, start, filters: end - start, bias: self.bias });
+            let (of_group, blocks) = (plan.shape.group_filters(), plan.shape.group_filters().div_ceil(FILTERS));
+            for i in 0..plan.together * blocks {
+                let (group, block) = (i / blocks, i % blocks);
+                let at = |block: usize| group * of_group + block * of_group / blocks;
+                let (start, filters) = (at(block), at(block + 1) - at(block));
+                s.call(Block { sums: &all, group, start, filters, bias: self.bias });
             }
         }
         let sums = if self.bias { plan.all_sums() } else { plan.sums() };
@@ -191,9 +212,11 @@ struct Sums<'a> {
     out: *mut f32,
 }
 
-/// All sums of some filters.
+/// All sums of some filters of a group.
 struct Block<'a> {
     sums: &'a Sums<'a>,
+    /// Of the part.
+    group: usize,
     start: usize,
     filters: usize,
     bias: bool,
@@ -225,7 +248,7 @@ impl Block<'_> {
         let plan = self.sums.plan;
         let taps = plan.phase.taps.len();
         let together = if S::WIDE { TAPS } else { 1 };
-        for channel in 0..plan.shape.channels {
+        for channel in 0..plan.shape.group_channels() {
             let mut tap = 0;
             // SAFETY: as the caller vouches.
             unsafe {
@@ -253,14 +276,16 @@ impl Block<'_> {
     unsafe fn tile<S: Simd, const F: usize, const T: usize>(&self, s: S, channel: usize, tap: usize) {
         let Sums { plan, rows, x, dy, planes: [x_plane, dy_plane], first, out } = *self.sums;
         let (x_row, dy_row, all_taps) = (plan.x.row(), plan.dy.row(), plan.phase.taps.len());
-        let (dy, x) = (dy.wrapping_add(self.start * dy_plane), x.wrapping_add(channel * x_plane));
+        let channels = plan.shape.group_channels();
+        let x = x.wrapping_add((self.group * channels + channel) * x_plane);
+        let dy = dy.wrapping_add(self.start * dy_plane);
         let mut seen = [x; T];
         for t in 0..T {
             let at = plan.phase.taps[tap + t].at;
             seen[t] = x.wrapping_add((at[0] - plan.top) as usize * x_row + (at[1] - plan.x.left) as usize);
         }
-        let out = out.wrapping_add((self.start * plan.shape.channels + channel) * all_taps * LANES + tap * LANES);
-        let filter_step = plan.shape.channels * all_taps * LANES;
+        let out = out.wrapping_add((self.start * channels + channel) * all_taps * LANES + tap * LANES);
+        let filter_step = channels * all_taps * LANES;
         let mut sums = [[s.zero(); T]; F];
         // SAFETY: as the caller vouches.
         unsafe {
