@@ -65,7 +65,7 @@ impl Forward {
             Algorithm::Depthwise(Depthwise::new(shape, false, phases(shape)))
         } else {
             let weights = weight_steps(shape);
-            let (mut phases, padded) = (phases(shape), Padded::new(shape));
+            let (mut phases, padded) = (phases(shape), Padded::of_group(shape));
             let mut source = shape.input;
             let mut groups = [shape.groups, shape.group_channels(), shape.group_filters()];
             if let Some(padded) = &padded {

@@ -141,7 +141,7 @@ impl Indirect {
         let (from, to) = (source.data.as_ptr(), target.data.as_mut_ptr());
         let whole = Block { stream, ..self.block(from, source.stride, packed, epilogue, to, target.stride) };
         if let Some(padded) = &self.padded {
-            padded.check(n, &source);
+            padded.check(n, &source, self.groups);
             self.run_bands(cpu, n, padded, source, &whole, workspace);
         } else {
             let source_size = n * self.source[0] * self.source[1];
@@ -197,19 +197,16 @@ impl Indirect {
                 };
                 let (part, group) = (rest % split.panel_splits, rest / split.panel_splits);
                 let at = |part: usize| part * split.panels / split.panel_splits;
-                let first = group * self.width;
+                let of_group = whole.of_group(group);
                 let block = Block {
                     phase,
                     source: whole.source.wrapping_add(group * self.depth),
-                    weights: &whole.weights[group * self.phase_start(self.phases.len()) + self.phase_start(index)..],
-                    bias: whole.bias.map(|b| &b[first..][..self.width]),
-                    residual: whole.residual.map(|r| Pixels { data: &r.data[first..], ..r }),
-                    target: whole.target.wrapping_add(first),
+                    weights: &of_group.weights[self.phase_start(index)..],
                     pixels: block * split.block..((block + 1) * split.block).min(split.pixels),
                     panels: at(part)..at(part + 1),
                     // Most likely this thread's next task, of those in this group.
                     next_panel: at((part + (block + threads) / split.blocks) % split.panel_splits),
-                    ..whole.clone()
+                    ..of_group
                 };
                 dispatch(cpu.isa(), block);
                 return;
@@ -267,6 +264,18 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
+    /// A group's weights, and its channels of what is added and written.
+    fn of_group(&self, group: usize) -> Self {
+        let (plan, first) = (self.plan, group * self.plan.width);
+        Block {
+            weights: &self.weights[group * plan.phase_start(plan.phases.len())..],
+            bias: self.bias.map(|b| &b[first..][..plan.width]),
+            residual: self.residual.map(|r| Pixels { data: &r.data[first..], ..r }),
+            target: self.target.wrapping_add(first),
+            ..self.clone()
+        }
+    }
+
     /// Number of the target pixel under the cursor.
     #[inline(always)]
     fn target_pixel(&self, at: &Cursor) -> usize {

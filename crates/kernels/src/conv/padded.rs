@@ -26,6 +26,12 @@ impl Padded {
         (shape.channels < FEW && Padded::whole_rows(shape)).then_some(Padded { shape: *shape })
     }
 
+    /// The same for each group by itself.
+    pub fn of_group(shape: &ConvShape) -> Option<Padded> {
+        let (channels, filters) = (shape.group_channels(), shape.group_filters());
+        Padded::new(&ConvShape { channels, filters, groups: 1, ..*shape })
+    }
+
     /// Whether what a kernel row sees lies side by side.
     pub fn whole_rows(shape: &ConvShape) -> bool {
         shape.groups == 1 && shape.window.kernel[1] > 1 && shape.window.dilation[1] == 1
@@ -35,10 +41,10 @@ impl Padded {
         self.shape.channels
     }
 
-    /// Panics unless `x` holds `n` pictures: what `copy` relies on.
-    pub fn check(&self, n: usize, x: &Pixels) {
+    /// Panics unless `x` holds `n` pictures of so many groups: what `copy` relies on.
+    pub fn check(&self, n: usize, x: &Pixels, groups: usize) {
         let [height, width] = self.shape.input;
-        check_pixels("x", x.data.len(), x.stride, n * height * width, self.shape.channels);
+        check_pixels("x", x.data.len(), x.stride, n * height * width, groups * self.shape.channels);
     }
 
     /// Rows and columns with the padding.

@@ -11,12 +11,11 @@ use super::tile::vector;
 use crate::simd::{HALF, Kernel, LANES, Simd, store_part};
 
 /// What a run's tiles read and write. All pointers must be valid for what the fields say.
-#[derive(Clone, Copy)]
 pub(super) struct Run {
-    /// Output pixels, at least one: whole rows of `width`.
-    pub pixels: usize,
+    /// Numbers of the output pixels, of rows of `width`. The addresses are as if all pixels from 0 on were there.
+    pub pixels: Range<usize>,
     pub width: usize,
-    /// Source values of the first pixel and tap; values to those of the next pixel of its row, of the pixel below, of the next tap.
+    /// Source values of pixel 0 and its first tap; values to those of the next pixel of its row, of the pixel below, of the next tap.
     pub source: *const f32,
     pub pixel_step: usize,
     pub row_step: usize,
@@ -30,7 +29,7 @@ pub(super) struct Run {
     pub lanes: usize,
     /// Whether the sums start from what the target holds, not from zero.
     pub continued: bool,
-    /// Of the first pixel.
+    /// Of pixel 0.
     pub target: *mut f32,
     pub target_stride: usize,
     /// Whether whole vectors are streamed: see [`crate::simd::streams`].
@@ -45,6 +44,15 @@ pub(super) struct Run {
     pub ask_source: bool,
 }
 
+impl Run {
+    /// What a pixel's first tap reads.
+    #[inline(always)]
+    fn source_of(&self, pixel: usize) -> *const f32 {
+        let (row, column) = (pixel / self.width, pixel % self.width);
+        self.source.wrapping_add(row * self.row_step + column * self.pixel_step)
+    }
+}
+
 /// Computes `nv` vectors of channels of a run. A last vector of at most 8 channels is half a vector.
 ///
 /// # Safety
@@ -55,20 +63,20 @@ pub(super) unsafe fn run<S: Simd>(s: S, nv: usize, run: &Run) {
     // Full tiles, then smaller and smaller ones.
     macro_rules! tiles {
         ($whole:literal, $half:literal: $full:literal $($part:literal)*) => {{
-            let mut end = run.pixels - run.pixels % $full;
+            let mut end = run.pixels.end - run.pixels.len() % $full;
             if asks {
-                s.call(Tiles::<$full, $whole, $half, true>(run, 0..end));
+                s.call(Tiles::<$full, $whole, $half, true>(run, run.pixels.start..end));
             } else {
-                s.call(Tiles::<$full, $whole, $half, false>(run, 0..end));
+                s.call(Tiles::<$full, $whole, $half, false>(run, run.pixels.start..end));
             }
             $(
                 let first = end;
-                end += (run.pixels - first) / $part * $part;
+                end += (run.pixels.end - first) / $part * $part;
                 if first < end {
                     s.call(Tiles::<$part, $whole, $half, false>(run, first..end));
                 }
             )*
-            debug_assert_eq!(end, run.pixels);
+            debug_assert_eq!(end, run.pixels.end);
         }};
     }
     // Not as one match: sizes that an instruction set does not have would be compiled for it.
@@ -115,8 +123,7 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
     let mut acc = [[s.zero(); WHOLE]; MR];
     let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let column = first % run.width;
-    let from = run.source.wrapping_add(first / run.width * run.row_step + column * run.pixel_step);
-    let mut x = [from; MR];
+    let mut x = [run.source_of(first); MR];
     if column + MR <= run.width {
         for m in 1..MR {
             x[m] = x[m - 1].wrapping_add(run.pixel_step);
@@ -202,7 +209,7 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
 #[inline(always)]
 fn ask<S: Simd>(s: S, run: &Run, first: usize, [mr, nv]: [usize; 2], channel: usize, asked: usize) -> usize {
     if run.ask_source {
-        let mut x = run.source.wrapping_add(first * run.pixel_step + channel);
+        let mut x = run.source_of(first).wrapping_add(channel);
         for _ in 0..mr {
             s.prefetch_first(x);
             x = x.wrapping_add(run.pixel_step);

@@ -210,6 +210,11 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("ResNeXt, stride 2", shape([15, 14], 72, 72, 3, 2, 1, 18), 2),
         ("groups of two", shape([9, 14], 70, 70, 3, 1, 1, 35), 2),
         ("groups of eight", shape([9, 14], 32, 32, 3, 1, 1, 4), 2),
+        ("few channels in groups, as kernel rows", shape([20, 23], 16, 64, 7, 2, 3, 4), 2),
+        ("groups of which several are one of Winograd's form", shape([20, 20], 64, 128, 3, 1, 1, 16), 2),
+        ("groups of one channel and two filters", shape([14, 28], 10, 20, 3, 1, 1, 10), 3),
+        ("groups that share cache lines", shape([9, 11], 20, 40, 1, 1, 0, 2), 3),
+        ("a stride that few kernel elements meet", shape([12, 13], 40, 72, 3, 4, 1, 1), 2),
         ("a large kernel on groups of four", shape([12, 12], 20, 20, 9, 1, 4, 5), 1),
         ("one picture of several bands, few channels", shape([45, 61], 16, 96, 1, 1, 0, 1), 1),
         ("pictures of which several are a segment, few channels", shape([6, 7], 24, 144, 1, 1, 0, 1), 20),
@@ -234,6 +239,10 @@ fn known_layers_agree_with_the_reference() {
         let shape = ConvShape { input: [7, 12], channels: 40, filters: 40, groups, window };
         cpus_of(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
     }
+    // Kernel rows that see only padding.
+    let window = Window { padding: [6; 4], dilation: [6, 5], ..Window::new([4, 3]) };
+    let shape = ConvShape { input: [9, 14], channels: 20, filters: 40, groups: 1, window };
+    cpus_of(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
     for cpu in cpus_of(2) {
         for (_, shape, n) in known_layers() {
             Problem { exact: true, ..Problem::new(shape, n, [0, 0]) }.check(&cpu);

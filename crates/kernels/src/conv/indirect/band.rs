@@ -23,7 +23,7 @@ impl Indirect {
         self.padded.as_ref().map_or(0, |padded| threads * padded.band_len(self.band_rows()))
     }
 
-    /// All pictures, a band a task.
+    /// All pictures and groups, a band of a group a task.
     pub(super) fn run_bands(
         &self,
         cpu: &Cpu,
@@ -38,12 +38,14 @@ impl Indirect {
         let (height, rows) = (self.target[0], self.band_rows());
         let (bands, len) = (height.div_ceil(rows), padded.band_len(rows));
         let workspace = Shares::new(workspace);
-        cpu.pool().run_on(n * bands, &|task, thread| {
+        cpu.pool().run_on(n * bands * self.groups, &|task, thread| {
+            let (task, group) = (task / self.groups, task % self.groups);
             let (image, first) = (task / bands, task % bands * rows);
+            let x = Pixels { data: &x.data[group * padded.channels()..], ..x };
             // SAFETY: each thread has a part of its own.
             let copy = unsafe { workspace.part(thread * len, len) }.as_mut_ptr();
             let rows = first..(first + rows).min(height);
-            dispatch(cpu.isa(), Band { padded, x, image, rows, copy, whole });
+            dispatch(cpu.isa(), Band { padded, x, image, rows, copy, block: whole.of_group(group) });
         });
     }
 }
@@ -55,8 +57,8 @@ struct Band<'a> {
     image: usize,
     rows: Range<usize>,
     copy: *mut f32,
-    /// All panels of all pictures.
-    whole: &'a Block<'a>,
+    /// All panels of a group, of all pictures.
+    block: Block<'a>,
 }
 
 impl Kernel for Band<'_> {
@@ -64,36 +66,40 @@ impl Kernel for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Band { padded, x, image, rows, copy, whole } = self;
-        let [height, width] = whole.plan.target;
+        let Band { padded, x, image, rows, copy, block } = self;
+        let [height, width] = block.plan.target;
         let [row_step, pixel_step] = padded.steps();
         // SAFETY: `Indirect::run` checked that x covers every pixel and channel; the copy has room for the band.
         unsafe { padded.copy(s, &x, image, padded.seen(&rows), copy) };
-        for p in whole.panels.clone() {
+        // As if the rows of all pictures were there.
+        let rows = image * height + rows.start..image * height + rows.end;
+        for p in block.panels.clone() {
             let run = Run {
-                pixels: rows.len() * width,
+                pixels: rows.start * width..rows.end * width,
                 width,
-                source: copy,
+                source: copy.wrapping_sub(rows.start * row_step),
                 pixel_step,
                 row_step,
                 tap_step: padded.step(),
-                ..whole.run_of(p, (image * height + rows.start) * width)
+                ..block.run_of(p)
             };
             // SAFETY: `Indirect::run` checked that target, residual, bias and packed weights cover all pixels and channels;
             // tasks write different rows; the copy holds what the rows see.
-            unsafe { run_tile::run(s, whole.vectors::<S>(p), &run) }
+            unsafe { run_tile::run(s, block.vectors::<S>(p), &run) }
         }
-        if whole.stream {
+        if block.stream {
             s.fence();
         }
     }
 }
 
 impl Block<'_> {
-    /// Whether source and target have the same pixels, and a target reads its own alone.
+    /// Whether a target reads one source pixel, a fixed step from the one before in its row, and rows follow each other by fixed
+    /// steps, through all pictures.
     pub(super) fn pointwise(&self) -> bool {
         let (plan, phase) = (self.plan, self.phase);
-        plan.source == plan.target && phase.count == plan.target && matches!(phase.taps[..], [Tap { at: [0, 0], .. }])
+        let rows = phase.count[0] * phase.source_step[0];
+        phase.count == plan.target && rows == plan.source[0] && matches!(phase.taps[..], [Tap { at: [0, 0], .. }])
     }
 
     /// The block's pixels as they lie.
@@ -102,14 +108,8 @@ impl Block<'_> {
     /// As for [`Block::in_place`], for what is [`Block::pointwise`].
     #[inline(always)]
     pub(super) unsafe fn side_by_side<S: Simd>(&self, s: S) {
-        let first = self.pixels.start;
         for p in self.panels.clone() {
-            let run = Run {
-                pixels: self.pixels.len(),
-                source: self.source.wrapping_add(first * self.source_stride),
-                ask_source: p == self.panels.start,
-                ..self.run_of(p, first)
-            };
+            let run = Run { ask_source: p == self.panels.start, ..self.run_of(p) };
             // SAFETY: as the caller vouches.
             unsafe { run_tile::run(s, self.vectors::<S>(p), &run) }
         }
@@ -118,29 +118,31 @@ impl Block<'_> {
         }
     }
 
-    /// What panel `p` reads and writes from target pixel `first` on, but for the pixels and their sources.
+    /// The block's pixels and panel `p`, with one source pixel each.
     #[inline(always)]
-    fn run_of(&self, p: usize, first: usize) -> Run {
-        let plan = self.plan;
+    fn run_of(&self, p: usize) -> Run {
+        let (plan, phase) = (self.plan, self.phase);
         let tile = self.tile(p, std::ptr::null(), std::ptr::null(), 0);
-        let residual = tile.residual.wrapping_add(first * tile.residual_stride);
+        let [down, right] = phase.source_step;
+        let (pixel_step, row_step) = (right * self.source_stride, down * plan.source[1] * self.source_stride);
         Run {
-            pixels: 0,
-            width: usize::MAX,
-            source: std::ptr::null(),
-            pixel_step: self.source_stride,
-            row_step: 0,
+            pixels: self.pixels.clone(),
+            // All rows are one where they follow each other without a gap.
+            width: if row_step == plan.target[1] * pixel_step { usize::MAX } else { plan.target[1] },
+            source: self.source,
+            pixel_step,
+            row_step,
             tap_step: 0,
-            taps: self.phase.taps.len(),
+            taps: phase.taps.len(),
             depth: plan.depth,
             weights: tile.weights,
             lanes: tile.lanes,
             continued: false,
-            target: tile.target.wrapping_add(first * tile.target_stride),
+            target: tile.target,
             target_stride: tile.target_stride,
             stream: self.stream,
             bias: tile.bias,
-            residual: if tile.residual.is_null() { std::ptr::null() } else { residual },
+            residual: tile.residual,
             residual_stride: tile.residual_stride,
             activation: tile.activation,
             ask_source: false,

@@ -176,7 +176,7 @@ impl Part<'_> {
         let (plane, sum_plane) = (Product::panel_len(depth.len(), lanes) / POINTS, self.sum_plane());
         for point in 0..POINTS {
             let run = Run {
-                pixels: self.tiles.len(),
+                pixels: 0..self.tiles.len(),
                 width: usize::MAX,
                 source: self.sources.cast_const().wrapping_add(point * source_plane),
                 pixel_step: row,
