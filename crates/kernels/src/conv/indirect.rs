@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use super::padded::Padded;
 use super::phase::{Cursor, Phase};
-use super::tile::{self, Ahead, MOST_PIXELS, Next, Tile};
+use super::tile::{self, Ahead, MOST_PIXELS, Next, Output, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
@@ -305,14 +305,17 @@ impl Block<'_> {
             for p in self.panels.clone() {
                 let (next, lines) = self.next(p, tiles, first_tap);
                 let vectors = self.vectors::<S>(p);
+                let whole = self.tile(p, rows.as_ptr().cast(), targets.as_ptr().cast(), first_tap);
                 let whole = Tile {
-                    first: pass == 0,
-                    last: pass + 1 == passes,
-                    stream: self.stream && passes == 1,
                     ahead: Ahead { from: next, lines },
-                    positions: taps.len(),
                     depth: plan.depth,
-                    ..self.tile(p, rows.as_ptr().cast(), targets.as_ptr().cast(), first_tap)
+                    output: Output {
+                        first: pass == 0,
+                        last: pass + 1 == passes,
+                        stream: self.stream && passes == 1,
+                        ..whole.output
+                    },
+                    ..whole
                 };
                 for (i, &[first, end]) in met_by[..tiles].iter().enumerate() {
                     let mut tile = Tile {
@@ -336,7 +339,7 @@ impl Block<'_> {
                             }
                         }
                     }
-                    if self.residual.is_some() && tile.last {
+                    if self.residual.is_some() && tile.output.last {
                         // As many as come to all lines of a full tile.
                         tile.next.residual = if next == mr { (2 * mr).div_ceil(blocks) } else { 0 };
                     }
@@ -382,16 +385,18 @@ impl Block<'_> {
             ahead: Ahead::NOTHING,
             next: Next::NOTHING,
             targets,
-            first: true,
-            last: true,
-            lanes: LANES - (lanes - (plan.width - start).min(lanes)),
-            target: self.target.wrapping_add(start),
-            target_stride: self.target_stride,
-            stream: false,
-            bias: self.bias.map_or(std::ptr::null(), |b| b[start..].as_ptr()),
-            residual: self.residual.map_or(std::ptr::null(), |r| r.data[start..].as_ptr()),
-            residual_stride: self.residual.map_or(0, |r| r.stride),
-            activation: self.activation,
+            output: Output {
+                last: true,
+                bias: self.bias.map_or(std::ptr::null(), |b| b[start..].as_ptr()),
+                residual: self.residual.map_or(std::ptr::null(), |r| r.data[start..].as_ptr()),
+                residual_stride: self.residual.map_or(0, |r| r.stride),
+                activation: self.activation,
+                ..Output::of_sums(
+                    self.target.wrapping_add(start),
+                    self.target_stride,
+                    LANES - (lanes - (plan.width - start).min(lanes)),
+                )
+            },
         }
     }
 

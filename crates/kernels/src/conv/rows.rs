@@ -9,8 +9,8 @@
 use std::ops::Range;
 
 use super::padded::Padded;
-use super::tile::{self, Ahead, MOST_PIXELS, Next, Tile};
-use super::{Activation, Pixels, PixelsMut, check_pixels};
+use super::tile::{self, Ahead, MOST_PIXELS, Next, Output, Tile};
+use super::{Pixels, PixelsMut, check_pixels};
 use crate::elementwise::Extent;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -223,16 +223,11 @@ impl Band<'_> {
                     ahead: Ahead::NOTHING,
                     next: Next::NOTHING,
                     targets: plan.runs[first..end].as_ptr(),
-                    first: true,
-                    last: false,
-                    lanes: LANES - (lanes - (plan.width() - start).min(lanes)),
-                    target: copies.wrapping_add(start),
-                    target_stride: 1,
-                    stream: false,
-                    bias: std::ptr::null(),
-                    residual: std::ptr::null(),
-                    residual_stride: 0,
-                    activation: Activation::None,
+                    output: Output::of_sums(
+                        copies.wrapping_add(start),
+                        1,
+                        LANES - (lanes - (plan.width() - start).min(lanes)),
+                    ),
                 };
                 // SAFETY: handed on from the caller.
                 unsafe { tile::run(s, end - first, lanes / LANES, &tile) }

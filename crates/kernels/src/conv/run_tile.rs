@@ -6,9 +6,8 @@
 
 use std::ops::Range;
 
-use super::Activation;
-use super::tile::vector;
-use crate::simd::{HALF, Kernel, LANES, Simd, store_part};
+use super::tile::{Output, begin, end, multiply};
+use crate::simd::{HALF, Kernel, LANES, Simd};
 
 /// What a run's tiles read and write. All pointers must be valid for what the fields say.
 pub(super) struct Run {
@@ -25,21 +24,8 @@ pub(super) struct Run {
     pub depth: usize,
     /// `[taps][depth][NV * 16]`
     pub weights: *const f32,
-    /// Channels of the last vector, 1 to 16.
-    pub lanes: usize,
-    /// Whether the sums start from what the target holds, not from zero.
-    pub continued: bool,
-    /// Of pixel 0.
-    pub target: *mut f32,
-    pub target_stride: usize,
-    /// Whether whole vectors are streamed: see [`crate::simd::streams`].
-    pub stream: bool,
-    /// As many as channels, or null.
-    pub bias: *const f32,
-    /// As the target, or null.
-    pub residual: *const f32,
-    pub residual_stride: usize,
-    pub activation: Activation,
+    /// Its addresses, too, are as if all pixels from 0 on were there.
+    pub output: Output,
     /// Whether full tiles ask for the source of the tile after them: each pixel is a stream too short to be foreseen.
     pub ask_source: bool,
 }
@@ -59,7 +45,7 @@ impl Run {
 /// The pointers of `run` are valid, and `nv` is what a panel of that width has (see [`super::tile::panel`]).
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd>(s: S, nv: usize, run: &Run) {
-    let (half, asks) = (run.lanes <= HALF, run.ask_source || !run.residual.is_null());
+    let (half, asks) = (run.output.lanes <= HALF, run.ask_source || !run.output.residual.is_null());
     // Full tiles, then smaller and smaller ones.
     macro_rules! tiles {
         ($whole:literal, $half:literal: $full:literal $($part:literal)*) => {{
@@ -120,8 +106,6 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
     run: &Run,
     first: usize,
 ) {
-    let mut acc = [[s.zero(); WHOLE]; MR];
-    let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let column = first % run.width;
     let mut x = [run.source_of(first); MR];
     if column + MR <= run.width {
@@ -138,69 +122,39 @@ unsafe fn tile<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize
             left = if left == 0 { run.width } else { left };
         }
     }
+    let output = &run.output;
+    let mut at = [output.target.wrapping_add(first * output.target_stride); MR];
+    let mut pixels = [first; MR];
+    for m in 1..MR {
+        at[m] = at[m - 1].wrapping_add(output.target_stride);
+        pixels[m] = first + m;
+    }
+    let mut acc = [[s.zero(); WHOLE]; MR];
+    let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let (mut w, mut asked) = (run.weights, 0);
-    let lanes = |v: usize| if v + 1 == WHOLE + HALVES { run.lanes } else { LANES };
     // SAFETY: the caller vouches for the pointers of `run`.
     unsafe {
-        if run.continued {
-            let mut sums = run.target.wrapping_add(first * run.target_stride).cast_const();
-            for m in 0..MR {
-                for v in 0..WHOLE {
-                    acc[m][v] = s.load_n(sums.add(v * LANES), lanes(v));
-                }
-                for v in 0..HALVES {
-                    half[m][v] = s.first_half(s.load_n(sums.add(WHOLE * LANES), run.lanes));
-                }
-                sums = sums.wrapping_add(run.target_stride);
-            }
+        if !output.first {
+            (acc, half) = begin(s, output, &at);
         }
         for _ in 0..run.taps {
             let mut start = 0;
             while start < run.depth {
-                let end = if ASKS { run.depth.min(start + LANES) } else { run.depth };
+                let stop = if ASKS { run.depth.min(start + LANES) } else { run.depth };
                 if ASKS {
                     asked = ask(s, run, first + MR, [MR, WHOLE + HALVES], start, asked);
                 }
-                for q in start..end {
-                    let mut b = [s.zero(); WHOLE];
-                    for v in 0..WHOLE {
-                        b[v] = s.load(w.add(v * LANES));
-                    }
-                    let mut c = [s.splat_half(0.0); HALVES];
-                    for v in 0..HALVES {
-                        c[v] = s.load_half(w.add(WHOLE * LANES));
-                    }
+                for q in start..stop {
+                    multiply(s, &x, q, w, &mut acc, &mut half);
                     w = w.add((WHOLE + HALVES) * LANES);
-                    for m in 0..MR {
-                        let a = *x[m].add(q);
-                        for v in 0..WHOLE {
-                            acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
-                        }
-                        for v in 0..HALVES {
-                            half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
-                        }
-                    }
                 }
-                start = end;
+                start = stop;
             }
             for x in &mut x {
                 *x = x.wrapping_add(run.tap_step);
             }
         }
-        // By constant numbers: an array that a loop picks from by number lives in memory, and every multiply-add stores to it.
-        if WHOLE > 0 {
-            finish(s, run, first, 0, lanes(0), vector(s, &acc, 0));
-        }
-        if WHOLE > 1 {
-            finish(s, run, first, 1, lanes(1), vector(s, &acc, 1));
-        }
-        if HALVES > 0 {
-            let mut sums = [s.zero(); MR];
-            for m in 0..MR {
-                sums[m] = s.widen(half[m][0]);
-            }
-            finish(s, run, first, WHOLE, run.lanes, sums);
-        }
+        end(s, output, &pixels, &at, &acc, &half);
     }
 }
 
@@ -215,47 +169,14 @@ fn ask<S: Simd>(s: S, run: &Run, first: usize, [mr, nv]: [usize; 2], channel: us
             x = x.wrapping_add(run.pixel_step);
         }
     }
-    if run.residual.is_null() {
+    if run.output.residual.is_null() {
         return asked;
     }
     let blocks = run.taps * run.depth.div_ceil(LANES);
     let end = (mr * nv).min(asked + (mr * nv).div_ceil(blocks));
     for line in asked..end {
-        s.prefetch(run.residual.wrapping_add((first + line / nv) * run.residual_stride + line % nv * LANES));
+        let pixel = (first + line / nv) * run.output.residual_stride;
+        s.prefetch(run.output.residual.wrapping_add(pixel + line % nv * LANES));
     }
     end
-}
-
-/// Bias, residual and activation of vector `v` of the pixels, and their way to memory.
-#[inline(always)]
-unsafe fn finish<S: Simd, const MR: usize>(s: S, run: &Run, first: usize, v: usize, lanes: usize, sums: [S::V; MR]) {
-    let mut sums = sums;
-    // SAFETY: as in `tile`.
-    unsafe {
-        if !run.bias.is_null() {
-            let bias = s.load_n(run.bias.add(v * LANES), lanes);
-            for m in 0..MR {
-                sums[m] = s.add(sums[m], bias);
-            }
-        }
-        if !run.residual.is_null() {
-            let mut p = run.residual.wrapping_add(first * run.residual_stride + v * LANES);
-            for m in 0..MR {
-                sums[m] = s.add(sums[m], s.load_n(p, lanes));
-                p = p.wrapping_add(run.residual_stride);
-            }
-        }
-        for m in 0..MR {
-            sums[m] = run.activation.apply(s, sums[m]);
-        }
-        let mut p = run.target.wrapping_add(first * run.target_stride + v * LANES);
-        for m in 0..MR {
-            if run.stream && lanes == LANES {
-                s.stream(p, sums[m])
-            } else {
-                store_part(s, p, sums[m], lanes)
-            }
-            p = p.wrapping_add(run.target_stride);
-        }
-    }
 }

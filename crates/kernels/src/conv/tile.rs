@@ -46,6 +46,12 @@ pub(super) struct Tile {
     pub next: Next,
     /// The pixels' numbers in target and residual.
     pub targets: *const usize,
+    pub output: Output,
+}
+
+/// Where a tile's sums go, and what is added to them on their way. All pointers must be valid for what the fields say.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
     /// Whether the sums start from zero; otherwise from what the target holds.
     pub first: bool,
     /// Whether the sums are complete, so that bias, residual and activation follow.
@@ -63,6 +69,24 @@ pub(super) struct Tile {
     pub residual: *const f32,
     pub residual_stride: usize,
     pub activation: Activation,
+}
+
+impl Output {
+    /// Sums from zero that nothing follows, of `lanes` channels in the last vector.
+    pub fn of_sums(target: *mut f32, target_stride: usize, lanes: usize) -> Output {
+        Output {
+            first: true,
+            last: false,
+            lanes,
+            target,
+            target_stride,
+            stream: false,
+            bias: std::ptr::null(),
+            residual: std::ptr::null(),
+            residual_stride: 0,
+            activation: Activation::None,
+        }
+    }
 }
 
 /// Values that will be needed soon: some cache lines of them with every 16 channels.
@@ -121,7 +145,7 @@ impl Kernel for Sized<'_> {
                 }
             };
         }
-        let half = tile.lanes <= HALF;
+        let half = tile.output.lanes <= HALF;
         let next = tile.next.pixels + tile.next.residual > 0;
         // Not as one match: sizes that an instruction set does not have would be compiled for it.
         if S::WIDE {
@@ -172,23 +196,19 @@ impl<const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: u8> K
 /// `MR` pixels by `WHOLE` vectors and `HALVES` (0 or 1) halves.
 #[inline(always)]
 unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize, const ASKS: u8>(s: S, tile: &Tile) {
-    let mut acc = [[s.zero(); WHOLE]; MR];
-    let mut half = [[s.splat_half(0.0); HALVES]; MR];
     let nv = WHOLE + HALVES;
-    let lanes = |v: usize| if v + 1 == nv { tile.lanes } else { LANES };
+    let output = &tile.output;
     // SAFETY: the caller vouches for the pointers of `tile`; loads and stores touch `lanes` channels of a pixel only.
     unsafe {
         let targets = *tile.targets.cast::<[usize; MR]>();
-        if !tile.first {
-            for m in 0..MR {
-                let sums = tile.target.wrapping_add(targets[m] * tile.target_stride).cast_const();
-                for v in 0..WHOLE {
-                    acc[m][v] = s.load_n(sums.add(v * LANES), lanes(v));
-                }
-                for v in 0..HALVES {
-                    half[m][v] = s.first_half(s.load_n(sums.add(WHOLE * LANES), tile.lanes));
-                }
-            }
+        let mut at = [output.target; MR];
+        for m in 0..MR {
+            at[m] = output.target.wrapping_add(targets[m] * output.target_stride);
+        }
+        let mut acc = [[s.zero(); WHOLE]; MR];
+        let mut half = [[s.splat_half(0.0); HALVES]; MR];
+        if !output.first {
+            (acc, half) = begin(s, output, &at);
         }
         let mut w = tile.weights;
         let (mut ahead, mut asked) = (tile.ahead.from, 0);
@@ -204,14 +224,14 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
             }
             let mut start = 0;
             while start < tile.depth {
-                let end = if ASKS != NOTHING { tile.depth.min(start + LANES) } else { tile.depth };
+                let stop = if ASKS != NOTHING { tile.depth.min(start + LANES) } else { tile.depth };
                 if ASKS == NEXT {
                     for m in 0..tile.next.pixels {
                         s.prefetch((*tile.rows.add(MOST_PIXELS + m)).wrapping_add(start));
                     }
                     for _ in 0..tile.next.residual.min(MR * nv - asked) {
                         let target = *tile.targets.add(MOST_PIXELS + asked / nv);
-                        s.prefetch(tile.residual.wrapping_add(target * tile.residual_stride + asked % nv * LANES));
+                        s.prefetch(output.residual.wrapping_add(target * output.residual_stride + asked % nv * LANES));
                         asked += 1;
                     }
                 }
@@ -221,53 +241,107 @@ unsafe fn sized<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usiz
                         ahead = ahead.wrapping_add(LANES);
                     }
                 }
-                for q in start..end {
-                    let mut b = [s.zero(); WHOLE];
-                    for v in 0..WHOLE {
-                        b[v] = s.load(w.add(v * LANES));
-                    }
-                    let mut c = [s.splat_half(0.0); HALVES];
-                    for v in 0..HALVES {
-                        c[v] = s.load_half(w.add(WHOLE * LANES));
-                    }
+                for q in start..stop {
+                    multiply(s, &x, q, w, &mut acc, &mut half);
                     w = w.add(nv * LANES);
-                    for m in 0..MR {
-                        let a = *x[m].add(q);
-                        for v in 0..WHOLE {
-                            acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
-                        }
-                        for v in 0..HALVES {
-                            half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
-                        }
-                    }
                 }
-                start = end;
+                start = stop;
             }
         }
+        end(s, output, &targets, &at, &acc, &half);
+    }
+}
+
+/// The sums that the target holds.
+#[inline(always)]
+#[allow(clippy::type_complexity)]
+pub(super) unsafe fn begin<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(
+    s: S,
+    output: &Output,
+    at: &[*mut f32; MR],
+) -> ([[S::V; WHOLE]; MR], [[S::H; HALVES]; MR]) {
+    let mut acc = [[s.zero(); WHOLE]; MR];
+    let mut half = [[s.splat_half(0.0); HALVES]; MR];
+    let lanes = |v: usize| if v + 1 == WHOLE + HALVES { output.lanes } else { LANES };
+    // SAFETY: as in `sized`.
+    unsafe {
+        for m in 0..MR {
+            for v in 0..WHOLE {
+                acc[m][v] = s.load_n(at[m].add(v * LANES).cast_const(), lanes(v));
+            }
+            for v in 0..HALVES {
+                half[m][v] = s.first_half(s.load_n(at[m].add(WHOLE * LANES).cast_const(), output.lanes));
+            }
+        }
+    }
+    (acc, half)
+}
+
+/// Adds the products of channel `q` of the pixels `x`, a value each, and of its vectors of weights.
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(
+    s: S,
+    x: &[*const f32; MR],
+    q: usize,
+    w: *const f32,
+    acc: &mut [[S::V; WHOLE]; MR],
+    half: &mut [[S::H; HALVES]; MR],
+) {
+    // SAFETY: as in `sized`.
+    unsafe {
+        let mut b = [s.zero(); WHOLE];
+        for v in 0..WHOLE {
+            b[v] = s.load(w.add(v * LANES));
+        }
+        let mut c = [s.splat_half(0.0); HALVES];
+        for v in 0..HALVES {
+            c[v] = s.load_half(w.add(WHOLE * LANES));
+        }
+        for m in 0..MR {
+            let a = *x[m].add(q);
+            for v in 0..WHOLE {
+                acc[m][v] = s.fma(s.splat(a), b[v], acc[m][v]);
+            }
+            for v in 0..HALVES {
+                half[m][v] = s.fma_half(s.splat_half(a), c[v], half[m][v]);
+            }
+        }
+    }
+}
+
+/// Takes the sums of pixels of these numbers to these addresses.
+#[inline(always)]
+pub(super) unsafe fn end<S: Simd, const MR: usize, const WHOLE: usize, const HALVES: usize>(
+    s: S,
+    output: &Output,
+    pixels: &[usize; MR],
+    at: &[*mut f32; MR],
+    acc: &[[S::V; WHOLE]; MR],
+    half: &[[S::H; HALVES]; MR],
+) {
+    let lanes = |v: usize| if v + 1 == WHOLE + HALVES { output.lanes } else { LANES };
+    // SAFETY: as in `sized`.
+    unsafe {
         // By constant numbers: an array that a loop picks from by number lives in memory, and every multiply-add stores to it.
         if WHOLE > 0 {
-            finish(s, tile, &targets, 0, lanes(0), vector(s, &acc, 0));
+            finish(s, output, pixels, at, 0, lanes(0), vector(s, acc, 0));
         }
         if WHOLE > 1 {
-            finish(s, tile, &targets, 1, lanes(1), vector(s, &acc, 1));
+            finish(s, output, pixels, at, 1, lanes(1), vector(s, acc, 1));
         }
         if HALVES > 0 {
             let mut sums = [s.zero(); MR];
             for m in 0..MR {
                 sums[m] = s.widen(half[m][0]);
             }
-            finish(s, tile, &targets, WHOLE, tile.lanes, sums);
+            finish(s, output, pixels, at, WHOLE, output.lanes, sums);
         }
     }
 }
 
 /// Vector `v` of all pixels.
 #[inline(always)]
-pub(super) fn vector<S: Simd, const MR: usize, const WHOLE: usize>(
-    s: S,
-    acc: &[[S::V; WHOLE]; MR],
-    v: usize,
-) -> [S::V; MR] {
+fn vector<S: Simd, const MR: usize, const WHOLE: usize>(s: S, acc: &[[S::V; WHOLE]; MR], v: usize) -> [S::V; MR] {
     let mut sums = [s.zero(); MR];
     for m in 0..MR {
         sums[m] = acc[m][v];
@@ -279,8 +353,9 @@ pub(super) fn vector<S: Simd, const MR: usize, const WHOLE: usize>(
 #[inline(always)]
 unsafe fn finish<S: Simd, const MR: usize>(
     s: S,
-    tile: &Tile,
-    targets: &[usize; MR],
+    output: &Output,
+    pixels: &[usize; MR],
+    at: &[*mut f32; MR],
     v: usize,
     lanes: usize,
     sums: [S::V; MR],
@@ -288,26 +363,26 @@ unsafe fn finish<S: Simd, const MR: usize>(
     let mut sums = sums;
     // SAFETY: as in `sized`.
     unsafe {
-        if tile.last {
-            if !tile.bias.is_null() {
-                let bias = s.load_n(tile.bias.add(v * LANES), lanes);
+        if output.last {
+            if !output.bias.is_null() {
+                let bias = s.load_n(output.bias.add(v * LANES), lanes);
                 for m in 0..MR {
                     sums[m] = s.add(sums[m], bias);
                 }
             }
-            if !tile.residual.is_null() {
+            if !output.residual.is_null() {
                 for m in 0..MR {
-                    let p = tile.residual.wrapping_add(targets[m] * tile.residual_stride + v * LANES);
+                    let p = output.residual.wrapping_add(pixels[m] * output.residual_stride + v * LANES);
                     sums[m] = s.add(sums[m], s.load_n(p, lanes));
                 }
             }
             for m in 0..MR {
-                sums[m] = tile.activation.apply(s, sums[m]);
+                sums[m] = output.activation.apply(s, sums[m]);
             }
         }
         for m in 0..MR {
-            let p = tile.target.wrapping_add(targets[m] * tile.target_stride + v * LANES);
-            if tile.stream && lanes == LANES { s.stream(p, sums[m]) } else { store_part(s, p, sums[m], lanes) }
+            let p = at[m].wrapping_add(v * LANES);
+            if output.stream && lanes == LANES { s.stream(p, sums[m]) } else { store_part(s, p, sums[m], lanes) }
         }
     }
 }

@@ -42,9 +42,11 @@ impl Widened {
         Widened::joined(shape, shape.group_channels().max(shape.group_filters()))
     }
 
-    /// The same so that the fewer of them do, as Winograd's form wants.
+    /// The same so that the fewer of them do, as Winograd's form wants; not where that would more than double the products.
     pub fn more_groups(shape: &ConvShape) -> Option<Widened> {
-        Widened::joined(shape, shape.group_channels().min(shape.group_filters()))
+        let (channels, filters) = (shape.group_channels(), shape.group_filters());
+        let few = channels.min(filters);
+        if channels.max(filters) > 2 * few { None } else { Widened::joined(shape, few) }
     }
 
     fn joined(shape: &ConvShape, each: usize) -> Option<Widened> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::super::padded::Padded;
 use super::super::phase::Tap;
 use super::super::run_tile::{self, Run};
+use super::super::tile::Output;
 use super::{Block, Indirect, Pixels};
 use crate::Cpu;
 use crate::pool::Shares;
@@ -136,15 +137,7 @@ impl Block<'_> {
             taps: phase.taps.len(),
             depth: plan.depth,
             weights: tile.weights,
-            lanes: tile.lanes,
-            continued: false,
-            target: tile.target,
-            target_stride: tile.target_stride,
-            stream: self.stream,
-            bias: tile.bias,
-            residual: tile.residual,
-            residual_stride: tile.residual_stride,
-            activation: tile.activation,
+            output: Output { stream: self.stream, ..tile.output },
             ask_source: false,
         }
     }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::super::super::run_tile::{self, Run};
-use super::super::super::{Activation, Epilogue, Pixels};
+use super::super::super::tile::Output;
+use super::super::super::{Epilogue, Pixels};
 use super::super::{POINTS, Place, outputs, transform};
 use super::few::{self, Products};
 use super::pack::Pack;
@@ -174,7 +175,10 @@ impl Part<'_> {
         let plan = self.pass.plan;
         let [row, source_plane, _] = self.source_steps(depth);
         let (plane, sum_plane) = (Product::panel_len(depth.len(), lanes) / POINTS, self.sum_plane());
+        // Channels of the last vector.
+        let last = LANES - (lanes - lanes.min(plan.width - first));
         for point in 0..POINTS {
+            let target = self.sums.wrapping_add(point * sum_plane + before * self.tiles.len());
             let run = Run {
                 pixels: 0..self.tiles.len(),
                 width: usize::MAX,
@@ -185,15 +189,7 @@ impl Part<'_> {
                 tap_step: 0,
                 depth: depth.len(),
                 weights: weights.wrapping_add(point * plane),
-                lanes: LANES - (lanes - lanes.min(plan.width - first)),
-                continued: depth.start > 0,
-                target: self.sums.wrapping_add(point * sum_plane + before * self.tiles.len()),
-                target_stride: lanes,
-                stream: false,
-                bias: std::ptr::null(),
-                residual: std::ptr::null(),
-                residual_stride: 0,
-                activation: Activation::None,
+                output: Output { first: depth.start == 0, ..Output::of_sums(target, lanes, last) },
                 ask_source: true,
             };
             // SAFETY: as the caller vouches.
