@@ -4,7 +4,7 @@ use super::choice::{Pass, pays};
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
-use super::planar::Planar;
+use super::planar::{self, Planar};
 use super::rows::Rows;
 use super::widened::Widened;
 use super::winograd::{self, Product};
@@ -39,18 +39,19 @@ impl DataGradient {
             return winograd;
         }
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
-        let widened = more.or_else(|| Widened::groups(shape)).filter(|_| !Depthwise::fits(shape));
+        let joined = Widened::groups(shape);
+        let elsewhere = [joined.map_or(1, |widened| widened.groups), planar::LOOKED_UP];
         let weights = weight_steps(shape);
         let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
         let rows = Rows::new(shape, isa);
-        let planar = Planar::new(shape.output(), shape.input, groups, &phases(shape), weights);
-        let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() < rows.cycles()));
-        let algorithm = if let Some(widened) = widened {
-            Algorithm::Widened(widened, Box::new(DataGradient::new(&widened.shape(), isa, exact)))
-        } else if Depthwise::fits(shape) {
+        let planar = Planar::new(shape.output(), shape.input, groups, elsewhere, &phases(shape), weights);
+        let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.cycles() * 5));
+        let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape, true, phases(shape)))
-        } else if let Some(plan) = planar {
+        } else if let Some(plan) = planar.filter(|_| more.is_none()) {
             Algorithm::Planar(plan)
+        } else if let Some(widened) = more.or(joined) {
+            Algorithm::Widened(widened, Box::new(DataGradient::new(&widened.shape(), isa, exact)))
         } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {

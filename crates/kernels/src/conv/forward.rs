@@ -5,7 +5,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
-use super::planar::Planar;
+use super::planar::{self, Planar};
 use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
@@ -40,17 +40,20 @@ impl Forward {
         if let Some(winograd) = winograd(shape) {
             return winograd;
         }
+        if Depthwise::fits(shape) {
+            return Forward::plain(shape, isa);
+        }
+        let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
         let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
-        let planar = Planar::new(shape.input, shape.output(), groups, &phases(shape), weight_steps(shape));
-        if let Some(plan) = planar.filter(|_| !Depthwise::fits(shape)) {
+        let joined = Widened::groups(shape);
+        let overhead = if Padded::new(shape).is_some() { planar::COPIED } else { planar::LOOKED_UP };
+        let elsewhere = [joined.map_or(1, |widened| widened.groups), overhead];
+        let planar = Planar::new(shape.input, shape.output(), groups, elsewhere, &phases(shape), weight_steps(shape));
+        if let Some(plan) = planar.filter(|_| more.is_none()) {
             return Forward { algorithm: Algorithm::Planar(plan) };
         }
         let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
-        let groups = || {
-            let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
-            more.or_else(|| Widened::groups(shape)).filter(|_| !Depthwise::fits(shape))
-        };
-        if let Some(widened) = few.or_else(groups) {
+        if let Some(widened) = few.or(more).or(joined) {
             let wider = widened.shape();
             let wider = Box::new(winograd(&wider).unwrap_or_else(|| Forward::plain(&wider, isa)));
             let plain = (widened.columns > 1).then(|| Box::new(Forward::plain(shape, isa)));

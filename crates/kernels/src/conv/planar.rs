@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::indirect::WeightSteps;
 use super::lanes;
-use super::phase::{Phase, Tap};
+use super::phase::Phase;
 use super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::pool::Shares;
@@ -30,66 +30,92 @@ const FILTERS: usize = 6;
 const VECTORS: usize = 4;
 /// About the target pixels of a task.
 const BAND: usize = 1024;
-/// Cycles to turn a square of 16 by 16 values, and those that 16 pixels take beside their products elsewhere.
-const TURN: usize = 64;
-const OVERHEAD: usize = 600;
+/// Cycles to turn a square of 16 by 16 values on its way from memory and to it.
+const COPY: usize = 192;
+const TURN: usize = 128;
+/// Cycles that 16 pixels take beside their products elsewhere: through a table of addresses, or from runs of a padded copy.
+pub(super) const LOOKED_UP: usize = 600;
+pub(super) const COPIED: usize = 300;
 
-/// A convolution of stride 1 in one group, or the data gradient of one.
+/// A convolution, or the data gradient of one.
 #[derive(Debug)]
 pub(super) struct Planar {
     source: [usize; 2],
     target: [usize; 2],
-    /// Source and target channels.
+    groups: usize,
+    /// Source and target channels of a group.
     depth: usize,
     width: usize,
-    taps: Vec<Tap>,
     weights: WeightSteps,
-    /// Rows and columns from a target pixel to the first that it sees, and how many rows it sees.
-    first: [isize; 2],
+    grids: Vec<Grid>,
+    /// Source rows from a grid row to the next, from grid row 0 to the first that it sees, and how many rows it sees.
+    step: usize,
+    top: isize,
     seen: usize,
+    /// Groups of a task, whose planes are copied at once.
+    together: usize,
     planes: Planes,
 }
 
+/// A grid of targets.
+#[derive(Debug)]
+struct Grid {
+    phase: Phase,
+    /// Where in the planes each tap finds the first target's value.
+    places: Vec<usize>,
+}
+
 impl Planar {
-    /// Where it takes fewer cycles than vectors of channels do. The rule is the same for all instruction sets: the data gradient
-    /// of few channels has another order of sums elsewhere.
+    /// Where it takes fewer cycles than vectors of channels do, of `joined` groups at once and with so many cycles beside the
+    /// products. The rule is the same for all instruction sets: the data gradient of few channels has another order of sums elsewhere.
     pub fn new(
         source: [usize; 2],
         target: [usize; 2],
         [groups, depth, width]: [usize; 3],
+        [joined, overhead]: [usize; 2],
         phases: &[Phase],
         weights: WeightSteps,
     ) -> Option<Planar> {
-        let [phase] = phases else { return None };
-        // Pointwise, planes would cost more than the products.
-        if groups > 1 || width > MOST || phase.source_step != [1, 1] || phase.taps.len() < 2 {
-            return None;
-        }
-        let across_channels = phase.taps.len() * depth * width.next_multiple_of(LANES) / 2 + OVERHEAD;
-        let across_pixels =
-            Self::vector_cycles(phase.taps.len(), depth, width) * target[1].next_multiple_of(LANES) / target[1].max(1);
-        if across_pixels * 5 > across_channels * 4 {
-            return None;
-        }
+        let taps = phases.iter().flat_map(|phase| &phase.taps);
         let ends = |axis: usize| {
-            let at = phase.taps.iter().map(move |tap| tap.at[axis]);
+            let at = taps.clone().map(move |tap| tap.at[axis]);
             (at.clone().min().unwrap_or(0), at.max().unwrap_or(0))
         };
         let [(top, bottom), (left, right)] = [ends(0), ends(1)];
-        let columns = target[1].next_multiple_of(LANES) + (right - left) as usize;
-        let planes = Planes { size: source, channels: depth, left, columns };
-        let (taps, seen) = (phase.taps.clone(), (bottom - top + 1) as usize);
-        Some(Planar { source, target, depth, width, taps, weights, first: [top, left], seen, planes })
+        // Pointwise, planes would cost more than the products.
+        if width > MOST || phases.iter().all(|phase| phase.taps.len() < 2) {
+            return None;
+        }
+        let together = (1..=LANES / depth.max(width).min(LANES)).rev().find(|&some| groups.is_multiple_of(some))?;
+        let [down, step] = phases[0].source_step;
+        let columns = phases[0].count[1].next_multiple_of(LANES) + (right - left) as usize / step;
+        let planes = Planes { size: source, channels: together * depth, left, step, columns };
+        let grid = |phase: &Phase| {
+            let places = phase.taps.iter().map(|tap| planes.place(top, tap.at)).collect();
+            Grid { phase: phase.clone(), places }
+        };
+        let grids = phases.iter().map(grid).collect();
+        let seen = (bottom - top + 1) as usize;
+        let plan =
+            Planar { source, target, groups, depth, width, weights, grids, step: down, top, seen, together, planes };
+        let across_channels = |phase: &Phase| {
+            let products = products(phase.taps.len() * depth * joined * (joined * width).next_multiple_of(LANES));
+            (products + overhead) * (groups / joined) * phase.count[0] * phase.count[1] / LANES
+        };
+        (plan.cycles() * 9 <= phases.iter().map(across_channels).sum::<usize>() * 8).then_some(plan)
     }
 
     /// About the cycles of a picture.
     pub fn cycles(&self) -> usize {
-        self.target[0] * self.target[1].div_ceil(LANES) * Self::vector_cycles(self.taps.len(), self.depth, self.width)
-    }
-
-    /// Those of a vector of pixels.
-    fn vector_cycles(taps: usize, depth: usize, width: usize) -> usize {
-        taps * depth * width / 2 + TURN * (width.div_ceil(LANES) + depth.div_ceil(LANES))
+        let [rows, columns] = self.grids[0].phase.count;
+        let copied =
+            rows * self.step * self.planes.step * columns.div_ceil(LANES) * self.planes.channels.div_ceil(LANES);
+        let turned = |phase: &Phase| phase.count[0] * phase.count[1].div_ceil(LANES);
+        let sums = |grid: &Grid| {
+            let products = products(self.together * grid.places.len() * self.depth * self.width);
+            turned(&grid.phase) * (products + TURN * (self.together * self.width).div_ceil(LANES))
+        };
+        self.groups / self.together * (self.grids.iter().map(sums).sum::<usize>() + COPY * copied)
     }
 
     /// Filters of a block.
@@ -98,37 +124,58 @@ impl Planar {
         block * self.width / blocks..(block + 1) * self.width / blocks
     }
 
-    /// Packed weights: `[block of filters][tap][channel][filter]`.
+    /// Packed weights: `[group][phase][block of filters][tap][channel][filter]`.
     pub fn packed_len(&self) -> usize {
-        self.width * self.depth * self.taps.len()
+        self.groups * self.of_group()
+    }
+
+    /// Values of a group's weights.
+    fn of_group(&self) -> usize {
+        self.width * self.depth * self.grids.iter().map(|grid| grid.places.len()).sum::<usize>()
     }
 
     pub fn pack(&self, weights: &[f32], packed: &mut [f32]) {
         assert!(packed.len() >= self.packed_len(), "packed weights: {} of {}", packed.len(), self.packed_len());
         let mut packed = packed.iter_mut();
-        for block in 0..self.width.div_ceil(FILTERS) {
-            for tap in &self.taps {
-                for d in 0..self.depth {
-                    for (f, out) in self.block(block).zip(&mut packed) {
-                        *out = weights[d * self.weights.depth + f * self.weights.width + tap.kernel];
+        for group in 0..self.groups {
+            let weights = &weights[group * self.weights.group..];
+            for (phase, block) in
+                self.grids.iter().flat_map(|grid| self.blocks().map(move |block| (&grid.phase, block)))
+            {
+                for tap in &phase.taps {
+                    for d in 0..self.depth {
+                        for (f, out) in self.block(block).zip(&mut packed) {
+                            *out = weights[d * self.weights.depth + f * self.weights.width + tap.kernel];
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Target rows of a task.
+    /// Numbers of a group's blocks of filters.
+    fn blocks(&self) -> Range<usize> {
+        0..self.width.div_ceil(FILTERS)
+    }
+
+    /// Rows of a task in each grid.
     fn band(&self) -> usize {
-        (BAND / self.target[1].max(1)).clamp(1, self.target[0].max(1))
+        let [rows, columns] = self.grids[0].phase.count;
+        (BAND / columns.max(1)).clamp(1, rows.max(1))
     }
 
     fn plane(&self, rows: usize) -> usize {
-        self.planes.plane(rows + self.seen - 1)
+        self.planes.plane((rows - 1) * self.step + self.seen)
     }
 
     /// Values of a thread's planes and of the sums of a tile's pixels.
     fn own_len(&self) -> usize {
-        (self.depth * self.plane(self.band()) + self.width * VECTORS * LANES).next_multiple_of(LANES)
+        (self.planes.channels * self.plane(self.band()) + self.sums_len()).next_multiple_of(LANES)
+    }
+
+    /// Values of the sums of a tile's pixels.
+    fn sums_len(&self) -> usize {
+        self.together * self.width * VECTORS * LANES
     }
 
     pub fn workspace_len(&self, threads: usize) -> usize {
@@ -148,27 +195,38 @@ impl Planar {
         workspace: &mut [f32],
     ) {
         let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
-        check_pixels("source", source.data.len(), source.stride, source_size, self.depth);
-        check_output(&target, epilogue, packed, target_size, self.width, self.packed_len());
+        check_pixels("source", source.data.len(), source.stride, source_size, self.groups * self.depth);
+        check_output(&target, epilogue, packed, target_size, self.groups * self.width, self.packed_len());
         let needed = self.workspace_len(cpu.pool().threads());
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
-        let (band, height, len) = (self.band(), self.target[0], self.own_len());
-        let bands = height.div_ceil(band);
+        let (band, len, parts) = (self.band(), self.own_len(), self.groups / self.together);
+        let rows = self.grids[0].phase.count[0];
+        let bands = rows.div_ceil(band);
         let (target_stride, target, workspace) = (target.stride, Shares::new(target.data), Shares::new(workspace));
-        cpu.pool().run_on(n * bands, &|task, thread| {
+        cpu.pool().run_on(n * bands * parts, &|task, thread| {
+            let (task, part) = (task / parts, task % parts);
             let (image, first) = (task / bands, task % bands * band);
             // SAFETY: each thread has a part of its own.
             let own = unsafe { workspace.part(thread * len, len) }.as_mut_ptr();
-            let (rows, target) = (first..height.min(first + band), target.pointer());
-            dispatch(cpu.isa(), Band { plan: self, image, rows, source, packed, epilogue, target, target_stride, own });
+            let (rows, target) = (first..rows.min(first + band), target.pointer());
+            dispatch(
+                cpu.isa(),
+                Band { plan: self, image, part, rows, source, packed, epilogue, target, target_stride, own },
+            );
         });
     }
 }
 
-/// A task: some target rows of a picture.
+/// About the cycles of so many multiply-adds of a vector.
+fn products(vectors: usize) -> usize {
+    vectors * 9 / 16
+}
+
+/// A task: some rows of all grids of a picture, of some groups.
 struct Band<'a> {
     plan: &'a Planar,
     image: usize,
+    part: usize,
     rows: Range<usize>,
     source: Pixels<'a>,
     packed: &'a [f32],
@@ -183,27 +241,37 @@ impl Kernel for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        let plan = self.plan;
         // SAFETY: `Planar::run` checked source, weights, bias, residual and target; the thread's own memory has room for the
-        // planes and sums of a band; tasks write different rows.
+        // planes and sums of a band; tasks write different targets.
         unsafe {
-            let first = self.rows.start as isize + self.plan.first[0];
-            let seen = first..first + (self.rows.len() + self.plan.seen) as isize - 1;
-            self.plan.planes.copy(s, &self.source, self.image, seen, self.own, self.plan.plane(self.rows.len()));
-            if S::WIDE { self.sums::<S, VECTORS>(s) } else { self.sums::<S, 1>(s) }
+            let first = (self.rows.start * plan.step) as isize + plan.top;
+            let seen = first..first + ((self.rows.len() - 1) * plan.step + plan.seen) as isize;
+            let source = Pixels { data: &self.source.data[self.part * plan.planes.channels..], ..self.source };
+            plan.planes.copy(s, &source, self.image, seen, self.own, plan.plane(self.rows.len()));
+            let mut weights = self.part * plan.together * plan.of_group();
+            for grid in &plan.grids {
+                if S::WIDE {
+                    self.sums::<S, VECTORS>(s, grid, weights);
+                } else {
+                    self.sums::<S, 1>(s, grid, weights);
+                }
+                weights += plan.width * plan.depth * grid.places.len();
+            }
         }
     }
 }
 
 impl Band<'_> {
-    /// All sums, by tiles of `V` vectors of pixels.
+    /// All sums of a grid, by tiles of `V` vectors of pixels. The first group's weights begin at `weights`.
     #[inline(always)]
-    unsafe fn sums<S: Simd, const V: usize>(&self, s: S) {
+    unsafe fn sums<S: Simd, const V: usize>(&self, s: S, grid: &Grid, weights: usize) {
         let plan = self.plan;
-        let (row, plane, sums) =
-            (plan.planes.row(), plan.plane(self.rows.len()), self.own.wrapping_add(plan.own_len()));
-        let sums = sums.wrapping_sub((plan.width * VECTORS * LANES).next_multiple_of(LANES));
-        let vectors = plan.target[1].div_ceil(LANES);
-        let total = self.rows.len() * vectors;
+        let (row, plane) = (plan.step * plan.planes.row(), plan.plane(self.rows.len()));
+        let sums = self.own.wrapping_add(plan.own_len() - plan.sums_len());
+        let [rows, columns] = grid.phase.count;
+        let vectors = columns.div_ceil(LANES);
+        let total = (rows.min(self.rows.end) - rows.min(self.rows.start)) * vectors;
         for first in (0..total).step_by(V) {
             let mut planes = [self.own.cast_const(); V];
             for v in 0..V {
@@ -211,11 +279,18 @@ impl Band<'_> {
                 let at = (first + v).min(total - 1);
                 planes[v] = planes[v].wrapping_add(at / vectors * row + at % vectors * LANES);
             }
-            for block in 0..plan.width.div_ceil(FILTERS) {
-                let filters = plan.block(block);
-                let weights = self.packed[filters.start * plan.depth * plan.taps.len()..].as_ptr();
-                let out = sums.wrapping_add(filters.start * V * LANES);
-                s.call(Sums { plan, filters: filters.len(), planes, row, plane, weights, out });
+            for group in 0..plan.together {
+                for block in plan.blocks() {
+                    let filters = plan.block(block);
+                    let weights = weights + group * plan.of_group() + filters.start * plan.depth * grid.places.len();
+                    let weights = self.packed[weights..].as_ptr();
+                    let out = sums.wrapping_add((group * plan.width + filters.start) * V * LANES);
+                    let (places, depth) = (&grid.places[..], plan.depth);
+                    s.call(Sums { places, depth, filters: filters.len(), planes, plane, weights, out });
+                }
+                for planes in &mut planes {
+                    *planes = planes.wrapping_add(plan.depth * plane);
+                }
             }
             if self.epilogue.residual.is_none() {
                 // SAFETY: as above.
@@ -223,17 +298,26 @@ impl Band<'_> {
             }
             for v in 0..V.min(total - first) {
                 let at = first + v;
+                let (row, column, sums) = (at / vectors, at % vectors * LANES, sums.wrapping_add(v * LANES));
                 // SAFETY: handed on from the caller.
-                unsafe { self.write(s, at / vectors, at % vectors * LANES, sums.wrapping_add(v * LANES), V * LANES) }
+                unsafe { self.write(s, &grid.phase, row, column, sums, V * LANES) }
             }
         }
+    }
+
+    /// Target channels of the task, and the first of them.
+    #[inline(always)]
+    fn channels(&self) -> [usize; 2] {
+        let width = self.plan.together * self.plan.width;
+        [width, self.part * width]
     }
 
     /// Bias and activation, while a vector is one filter's.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, s: S, sums: *mut f32, vectors: usize) {
-        for f in 0..self.plan.width {
-            let bias = self.epilogue.bias.map(|bias| bias[f]);
+        let [width, first] = self.channels();
+        for f in 0..width {
+            let bias = self.epilogue.bias.map(|bias| bias[first + f]);
             for v in 0..vectors {
                 // SAFETY: the sums of all filters.
                 unsafe {
@@ -246,37 +330,39 @@ impl Band<'_> {
         }
     }
 
-    /// The targets of 16 pixels from their sums, a filter's `step` values after another's.
+    /// The targets of 16 pixels of a grid's row from their sums, a filter's `step` values after another's.
     #[inline(always)]
-    unsafe fn write<S: Simd>(&self, s: S, row: usize, column: usize, sums: *const f32, step: usize) {
-        let plan = self.plan;
-        let [height, width] = plan.target;
-        let pixel = (self.image * height + self.rows.start + row) * width + column;
-        let pixels = LANES.min(width - column);
-        for f in (0..plan.width).step_by(LANES) {
-            let filters = LANES.min(plan.width - f);
+    unsafe fn write<S: Simd>(&self, s: S, phase: &Phase, row: usize, column: usize, sums: *const f32, step: usize) {
+        let (plan, [width, first]) = (self.plan, self.channels());
+        let row = phase.start[0] + (self.rows.start + row) * phase.step[0];
+        let pixel = (self.image * plan.target[0] + row) * plan.target[1] + phase.start[1] + column * phase.step[1];
+        let pixels = LANES.min(phase.count[1] - column);
+        let stride = phase.step[1] * self.target_stride;
+        for f in (0..width).step_by(LANES) {
+            let filters = LANES.min(width - f);
             let at = |i: usize| sums.wrapping_add((f + i) * step);
-            let out = self.target.wrapping_add(pixel * self.target_stride + f);
+            let out = self.target.wrapping_add(pixel * self.target_stride + first + f);
             // SAFETY: as the caller vouches.
             unsafe {
                 match self.epilogue.residual {
-                    None => lanes::scatter(s, at, pixels, filters, out, self.target_stride),
+                    None => lanes::scatter(s, at, pixels, filters, out, stride),
                     Some(residual) => {
                         let mut values = [0.0; LANES * LANES];
                         lanes::scatter(s, at, pixels, filters, values.as_mut_ptr(), LANES);
                         let bias = match self.epilogue.bias {
-                            Some(bias) => load_part(s, bias.as_ptr().add(f), filters),
+                            Some(bias) => load_part(s, bias.as_ptr().add(first + f), filters),
                             None => s.zero(),
                         };
                         for i in 0..pixels {
-                            let more = residual.data.as_ptr().add((pixel + i) * residual.stride + f);
+                            let pixel = pixel + i * phase.step[1];
+                            let more = residual.data.as_ptr().add(pixel * residual.stride + first + f);
                             let mut value = s.load(values.as_ptr().add(i * LANES));
                             if self.epilogue.bias.is_some() {
                                 value = s.add(value, bias);
                             }
                             let value = s.add(value, load_part(s, more, filters));
                             let value = self.epilogue.activation.apply(s, value);
-                            store_part(s, out.add(i * self.target_stride), value, filters);
+                            store_part(s, out.add(i * stride), value, filters);
                         }
                     }
                 }
@@ -287,10 +373,12 @@ impl Band<'_> {
 
 /// The sums of some filters over `V` vectors of pixels.
 struct Sums<'a, const V: usize> {
-    plan: &'a Planar,
+    /// Where in the planes each tap begins.
+    places: &'a [usize],
+    depth: usize,
     filters: usize,
+    /// The first channel's planes from the vectors' first pixels on, and values to the next channel's.
     planes: [*const f32; V],
-    row: usize,
     plane: usize,
     weights: *const f32,
     out: *mut f32,
@@ -319,18 +407,16 @@ impl<const V: usize> Kernel for Sums<'_, V> {
 impl<const V: usize> Sums<'_, V> {
     #[inline(always)]
     unsafe fn sum<S: Simd, const F: usize>(&self, s: S) {
-        let plan = self.plan;
         let mut sums = [[s.zero(); V]; F];
         let mut w = self.weights;
-        for tap in &plan.taps {
+        for &place in self.places {
             // Plain loops: a closure might be compiled as a function of its own, and all sums go to memory for the call.
-            let (y, x) = (tap.at[0] - plan.first[0], tap.at[1] - plan.first[1]);
             let mut planes = self.planes;
             for v in 0..V {
-                planes[v] = planes[v].wrapping_add(y as usize * self.row + x as usize);
+                planes[v] = planes[v].wrapping_add(place);
             }
             let mut at = 0;
-            for _ in 0..plan.depth {
+            for _ in 0..self.depth {
                 // SAFETY: as the caller vouches.
                 unsafe {
                     let mut x = [s.zero(); V];

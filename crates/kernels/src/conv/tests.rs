@@ -213,6 +213,9 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("few channels in groups, as kernel rows", shape([20, 23], 16, 64, 7, 2, 3, 4), 2),
         ("groups of which several are one of Winograd's form", shape([20, 20], 64, 128, 3, 1, 1, 16), 2),
         ("groups of one channel and two filters", shape([14, 28], 10, 20, 3, 1, 1, 10), 3),
+        ("few channels in groups, as vectors of pixels at a stride", shape([33, 60], 20, 12, 2, 2, 1, 4), 2),
+        ("data gradient of few channels in groups at a stride", shape([20, 30], 8, 32, 7, 2, 3, 2), 2),
+        ("grids of unlike rows, some of which no kernel element meets", shape([20, 44], 12, 24, 2, 3, 1, 2), 2),
         ("groups that share cache lines", shape([9, 11], 20, 40, 1, 1, 0, 2), 3),
         ("a stride that few kernel elements meet", shape([12, 13], 40, 72, 3, 4, 1, 1), 2),
         ("a large kernel on groups of four", shape([12, 12], 20, 20, 9, 1, 4, 5), 1),
@@ -317,22 +320,27 @@ fn two_half_batches_join_to_the_whole() {
 
 #[test]
 fn bias_residual_and_activation_follow_the_sum() {
-    // Indirect, depthwise, planar, groups of four, joined groups.
-    for (channels, groups, filters, gap) in
-        [(20, 1, 20, 2), (20, 20, 20, 2), (3, 1, 6, 0), (20, 5, 20, 2), (24, 3, 24, 2)]
-    {
-        let shape = shape([5, 6], channels, filters, 3, 1, 1, groups);
+    for (kernel, channels, groups, filters, gap, width) in [
+        ("indirect", 20, 1, 20, 2, 6),
+        ("depthwise", 20, 20, 20, 2, 6),
+        ("planar", 3, 1, 6, 0, 14),
+        ("grouped", 20, 5, 20, 2, 6),
+        ("widened", 32, 4, 32, 2, 6),
+        ("planar", 30, 3, 18, 2, 16),
+    ] {
+        let shape = shape([5, width], channels, filters, 3, 1, 1, groups);
         let problem = Problem::new(shape, 2, [0, 0]);
         for cpu in cpus_of(2) {
             let x = to_pixels(&problem.x, 2, channels, channels);
             let mut residual = to_pixels(&problem.dy, 2, filters, filters + gap);
             residual[0] = f32::NAN;
             let forward = Forward::new(&shape, cpu.isa(), true);
+            assert_eq!(forward.kernel(), kernel);
             let mut packed = vec![0.0; forward.packed_len()];
             forward.pack(&cpu, &problem.w, &mut packed);
             let mut workspace = vec![0.0; forward.workspace_len(2)];
             let mut run = |epilogue: &Epilogue| {
-                let mut y = vec![0.0; 2 * 30 * filters];
+                let mut y = vec![0.0; 2 * 5 * width * filters];
                 let y_pixels = PixelsMut { data: &mut y, stride: filters };
                 let x = Pixels { data: &x, stride: channels };
                 forward.run(&cpu, 2, x, &packed, epilogue, y_pixels, &mut workspace);

@@ -5,10 +5,9 @@
 //! added at the end of a segment, for 16 sums at once.
 
 use super::super::forward;
-use super::super::phase::Phase;
 use super::super::{Pixels, check_pixels};
+use super::FILTERS;
 use super::planes::Planes;
-use super::{FILTERS, OVERHEAD, TURN};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
@@ -17,17 +16,22 @@ use crate::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Kernel elements of a tile.
 const TAPS: usize = 4;
-/// Most sums, each a vector: 96 KB.
-const SUMS: usize = 1536;
+/// Cycles to turn a square of 16 by 16 values, and those that 16 pixels take beside their products in tiles.
+const TURN: usize = 64;
+const OVERHEAD: usize = 100;
+/// Most sums, each a vector: 128 KB.
+const SUMS: usize = 2048;
 
 pub(in super::super) struct PlanarWeights {
     shape: ConvShape,
     output: [usize; 2],
-    phase: Phase,
     segments: Segments,
     x: Planes,
     dy: Planes,
-    /// Rows from an output to the first that it sees, and how many rows it sees.
+    /// Where in the planes of x each tap finds the first output's value.
+    places: Vec<usize>,
+    /// Rows from an output row to the next, from output row 0 to the first that it sees, and how many rows it sees.
+    step: usize,
     top: isize,
     seen: usize,
     /// Groups of a part, whose planes are copied at once.
@@ -43,20 +47,25 @@ impl PlanarWeights {
         let sums = taps * channels * filters;
         // Pointwise, copies would cost more than the products.
         let pointwise = taps < 2 && channels > 1;
-        if phase.source_step != [1, 1] || pointwise || sums > SUMS || height == 0 || width == 0 {
+        let [down, step] = phase.source_step;
+        if pointwise || sums > SUMS || height == 0 || width == 0 {
             return None;
         }
         let vectors = filters.div_ceil(LANES);
-        let turns = TURN * (vectors + if shape.channels > 1 { 1 } else { 0 });
+        let fits = |&groups: &usize| shape.groups.is_multiple_of(groups) && groups * sums <= SUMS;
+        let together = (1..=LANES / channels.min(filters).min(LANES)).rev().find(fits).unwrap_or(1);
+        let copied = if shape.channels > 1 || step > 1 { down * step } else { 0 };
+        let turns = TURN * (vectors + copied) / together;
         let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
         // 5 chains of sums hide the latency of a multiply-add, of which there are as many as a kernel row has values.
         let chains = shape.window.kernel[1] * channels * vectors;
-        let across_filters = LANES * taps * channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD / 6;
+        let across_filters = LANES * taps * channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD;
         // Groups fill a vector of filters badly: of 8 channels and filters, tiles are faster only where rows fill less than half of
         // their vectors.
-        let pays = match shape.groups {
-            1 => across_pixels * 5 <= across_filters * 4,
-            _ => 2 * width > width.next_multiple_of(LANES),
+        let pays = if shape.groups == 1 || [down, step] != [1, 1] {
+            across_pixels * 5 <= across_filters * 4
+        } else {
+            2 * width > width.next_multiple_of(LANES)
         };
         if !pays {
             return None;
@@ -65,29 +74,30 @@ impl PlanarWeights {
         let [top, left] = [0, 1].map(|axis| at(axis).min().unwrap_or(0));
         let [bottom, right] = [0, 1].map(|axis| at(axis).max().unwrap_or(0));
         let read = width.next_multiple_of(LANES);
-        let fits = |&groups: &usize| shape.groups.is_multiple_of(groups) && groups * sums <= SUMS;
-        let together = (1..=LANES / channels.min(filters).min(LANES)).rev().find(fits).unwrap_or(1);
         let [x_channels, dy_channels] = [together * channels, together * filters];
+        let columns = read + (right - left) as usize / step;
+        let x = Planes { size: shape.input, channels: x_channels, left, step, columns };
         Some(PlanarWeights {
             shape: *shape,
             output: [height, width],
             segments: Segments::new([height, width]),
-            x: Planes { size: shape.input, channels: x_channels, left, columns: read + (right - left) as usize },
-            dy: Planes { size: [height, width], channels: dy_channels, left: 0, columns: read },
+            places: phase.taps.iter().map(|tap| x.place(top, tap.at)).collect(),
+            step: down,
+            x,
+            dy: Planes { size: [height, width], channels: dy_channels, left: 0, step: 1, columns: read },
             top,
             seen: (bottom - top + 1) as usize,
             together,
-            phase,
         })
     }
 
     fn sums(&self) -> usize {
-        self.phase.taps.len() * self.shape.group_channels() * self.dy.channels
+        self.places.len() * self.shape.group_channels() * self.dy.channels
     }
 
     /// Values of a plane of so many output rows, of x and of dy.
     fn planes(&self, rows: usize) -> [usize; 2] {
-        [self.x.plane(rows + self.seen - 1), self.dy.plane(rows)]
+        [self.x.plane((rows - 1) * self.step + self.seen), self.dy.plane(rows)]
     }
 
     /// Sums, and those of dy for the bias.
@@ -172,7 +182,8 @@ impl Kernel for SegmentSum<'_> {
             let first = image == self.segment.images.start;
             // SAFETY: `run` of the plan checked that x and dy hold all pixels; the scratch memory has room for the planes.
             unsafe {
-                let seen = from + plan.top..from + plan.top + count + plan.seen as isize - 1;
+                let top = from * plan.step as isize + plan.top;
+                let seen = top..top + ((rows.len() - 1) * plan.step + plan.seen) as isize;
                 plan.x.copy(s, &x_pixels, image, seen, x, x_plane);
                 plan.dy.copy(s, &dy_pixels, image, from..from + count, dy, dy_plane);
             }
@@ -246,7 +257,7 @@ impl Block<'_> {
     #[inline(always)]
     unsafe fn all<S: Simd, const F: usize>(&self, s: S) {
         let plan = self.sums.plan;
-        let taps = plan.phase.taps.len();
+        let taps = plan.places.len();
         let together = if S::WIDE { TAPS } else { 1 };
         for channel in 0..plan.shape.group_channels() {
             let mut tap = 0;
@@ -275,14 +286,13 @@ impl Block<'_> {
     #[inline(always)]
     unsafe fn tile<S: Simd, const F: usize, const T: usize>(&self, s: S, channel: usize, tap: usize) {
         let Sums { plan, rows, x, dy, planes: [x_plane, dy_plane], first, out } = *self.sums;
-        let (x_row, dy_row, all_taps) = (plan.x.row(), plan.dy.row(), plan.phase.taps.len());
+        let (x_row, dy_row, all_taps) = (plan.step * plan.x.row(), plan.dy.row(), plan.places.len());
         let channels = plan.shape.group_channels();
         let x = x.wrapping_add((self.group * channels + channel) * x_plane);
         let dy = dy.wrapping_add(self.start * dy_plane);
         let mut seen = [x; T];
         for t in 0..T {
-            let at = plan.phase.taps[tap + t].at;
-            seen[t] = x.wrapping_add((at[0] - plan.top) as usize * x_row + (at[1] - plan.x.left) as usize);
+            seen[t] = x.wrapping_add(plan.places[tap + t]);
         }
         let out = out.wrapping_add((self.start * channels + channel) * all_taps * LANES + tap * LANES);
         let filter_step = channels * all_taps * LANES;
