@@ -11,6 +11,7 @@
 //! weights; a panel of 3x3x512x32 weights is 590 KB and is read once for all tiles of the task.
 
 mod band;
+mod grids;
 mod look_up;
 mod pack;
 
@@ -180,6 +181,9 @@ impl Indirect {
 
     fn run_blocks(&self, cpu: &Cpu, n: usize, whole: &Block) {
         let threads = cpu.pool().threads();
+        if let Some(some) = self.grid_rows(n, threads) {
+            return self.run_grids(cpu, n, some, whole);
+        }
         let tasks_of = |split: &Split| split.blocks * split.panel_splits * self.groups;
         let tasks = self.phases.iter().map(|p| tasks_of(&self.split(p, n, threads))).sum();
         cpu.pool().run(tasks, &|mut task| {
@@ -253,7 +257,9 @@ impl Kernel for Block<'_> {
             // SAFETY: who made the block checked that source, target, residual, bias and packed weights cover its pixels and
             // channels; the blocks of different tasks write different pixels or channels.
             unsafe {
-                if self.pointwise() && !self.asks_for_weights(self.pixels.len().div_ceil(mr)) {
+                if self.phase.taps.is_empty() && self.bias.is_none() && self.residual.is_none() {
+                    self.clear(s);
+                } else if self.pointwise() && !self.asks_for_weights(self.pixels.len().div_ceil(mr)) {
                     self.side_by_side(s);
                 } else {
                     self.in_place(s);
