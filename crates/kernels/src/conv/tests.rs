@@ -216,6 +216,7 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("few channels in groups, as vectors of pixels at a stride", shape([33, 60], 20, 12, 2, 2, 1, 4), 2),
         ("data gradient of few channels in groups at a stride", shape([20, 30], 8, 32, 7, 2, 3, 2), 2),
         ("grids of unlike rows, some of which no kernel element meets", shape([20, 44], 12, 24, 2, 3, 1, 2), 2),
+        ("grids of unlike rows in groups, as tasks of all grids", shape([37, 61], 80, 60, 2, 3, 0, 2), 2),
         ("groups that share cache lines", shape([9, 11], 20, 40, 1, 1, 0, 2), 3),
         ("a stride that few kernel elements meet", shape([12, 13], 40, 72, 3, 4, 1, 1), 2),
         ("a large kernel on groups of four", shape([12, 12], 20, 20, 9, 1, 4, 5), 1),
