@@ -6,6 +6,7 @@ use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
 use super::planar::{self, Planar};
 use super::rows::Rows;
+use super::whole::Whole;
 use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
@@ -25,6 +26,7 @@ enum Algorithm {
     Depthwise(Depthwise),
     Rows(Rows),
     Winograd(Product),
+    Whole(Whole),
     /// That of a convolution with fewer groups.
     Widened(Widened, Box<DataGradient>),
 }
@@ -32,6 +34,9 @@ enum Algorithm {
 impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
+        if let Some(plan) = Whole::new(shape) {
+            return DataGradient { algorithm: Algorithm::Whole(plan) };
+        }
         let winograd = |shape: &ConvShape| {
             DataGradient::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::DataGradient))
         };
@@ -86,6 +91,7 @@ impl DataGradient {
             Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Rows(_) => "rows",
             Algorithm::Winograd(_) => "winograd",
+            Algorithm::Whole(_) => "linear",
             Algorithm::Widened(..) => "widened",
         }
     }
@@ -97,7 +103,7 @@ impl DataGradient {
             Algorithm::Planar(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Rows(plan) => plan.packed_len(),
-            Algorithm::Winograd(_) => 0,
+            Algorithm::Winograd(_) | Algorithm::Whole(_) => 0,
             Algorithm::Widened(widened, _) => widened.shape().weights(),
         };
         len.next_multiple_of(LANES)
@@ -111,6 +117,7 @@ impl DataGradient {
             Algorithm::Planar(plan) => packed + plan.workspace_len(threads),
             Algorithm::Rows(plan) => packed + plan.workspace_len(threads),
             Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
+            Algorithm::Whole(plan) => plan.workspace_len(),
             Algorithm::Widened(_, wider) => packed + wider.workspace_len(batch, threads),
         }
     }
@@ -158,6 +165,7 @@ impl DataGradient {
                 }
             }
             Algorithm::Winograd(plan) => plan.run(cpu, n, dy, winograd::Weights::Plain(weights), &epilogue, dx, rest),
+            Algorithm::Whole(plan) => plan.data_gradient(cpu, n, dy, weights, added, dx, rest),
             Algorithm::Widened(widened, wider) => {
                 let expanded = &mut packed[..widened.shape().weights()];
                 widened.expand(weights, expanded);

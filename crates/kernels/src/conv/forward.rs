@@ -6,6 +6,7 @@ use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
 use super::planar::{self, Planar};
+use super::whole::Whole;
 use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
@@ -23,6 +24,7 @@ pub(super) enum Algorithm {
     Planar(Planar),
     Depthwise(Depthwise),
     Winograd(Product),
+    Whole(Whole),
     /// A wider convolution. Where columns are joined, outputs with gaps between their pixels take the plain one.
     Widened {
         widened: Widened,
@@ -35,6 +37,9 @@ impl Forward {
     /// Plans a convolution; `isa` is that of the [`Cpu`] it will run on, and lays the packed weights out. `exact` sums
     /// products as the definition does: no Winograd.
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> Forward {
+        if let Some(plan) = Whole::new(shape) {
+            return Forward { algorithm: Algorithm::Whole(plan) };
+        }
         let winograd =
             |shape: &ConvShape| Forward::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::Forward));
         if let Some(winograd) = winograd(shape) {
@@ -109,6 +114,7 @@ impl Forward {
             Algorithm::Planar(_) => "planar",
             Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Winograd(_) => "winograd",
+            Algorithm::Whole(_) => "linear",
             Algorithm::Widened { .. } => "widened",
         }
     }
@@ -120,6 +126,7 @@ impl Forward {
             Algorithm::Planar(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Winograd(plan) => plan.packed_len(),
+            Algorithm::Whole(plan) => plan.weights(),
             Algorithm::Widened { widened, wider, plain } => {
                 let plain = plain.as_ref().map_or(0, |plain| plain.packed_len());
                 widened.shape().weights() + wider.packed_len() + plain
@@ -134,6 +141,7 @@ impl Forward {
             Algorithm::Planar(plan) => plan.workspace_len(threads),
             Algorithm::Depthwise(_) => 0,
             Algorithm::Winograd(plan) => plan.workspace_len(threads),
+            Algorithm::Whole(plan) => plan.workspace_len(),
             Algorithm::Widened { wider, plain, .. } => {
                 let plain = plain.as_ref().map_or(0, |plain| plain.workspace_len(threads));
                 plain.max(wider.workspace_len(threads))
@@ -148,6 +156,7 @@ impl Forward {
             Algorithm::Planar(plan) => plan.pack(weights, packed),
             Algorithm::Depthwise(plan) => plan.pack(weights, packed),
             Algorithm::Winograd(plan) => plan.pack(cpu, weights, packed),
+            Algorithm::Whole(plan) => packed[..plan.weights()].copy_from_slice(&weights[..plan.weights()]),
             Algorithm::Widened { widened, wider, plain } => {
                 let (packed, rest) = packed.split_at_mut(wider.packed_len());
                 let (expanded, rest) = rest.split_at_mut(widened.shape().weights());
@@ -181,6 +190,7 @@ impl Forward {
             Algorithm::Planar(plan) => plan.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, packed, epilogue, y),
             Algorithm::Winograd(plan) => plan.run(cpu, n, x, winograd::Weights::Packed(packed), epilogue, y, workspace),
+            Algorithm::Whole(plan) => plan.forward(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Widened { wider, plain: None, .. } => wider.run(cpu, n, x, packed, epilogue, y, workspace),
             Algorithm::Widened { widened, wider, plain: Some(plain) } => {
                 let filters = widened.from.filters;
@@ -209,6 +219,7 @@ impl Forward {
     pub fn plain_workspace_len(&self, batch: usize, threads: usize) -> usize {
         match &self.algorithm {
             Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
+            Algorithm::Whole(plan) => plan.workspace_len(),
             _ => self.packed_len().next_multiple_of(LANES) + self.workspace_len(threads),
         }
     }
@@ -229,12 +240,17 @@ impl Forward {
         y: PixelsMut,
         workspace: &mut [f32],
     ) {
-        if let Algorithm::Winograd(plan) = &self.algorithm {
-            return plan.run(cpu, n, x, winograd::Weights::Plain(weights), epilogue, y, workspace);
+        match &self.algorithm {
+            Algorithm::Winograd(plan) => {
+                plan.run(cpu, n, x, winograd::Weights::Plain(weights), epilogue, y, workspace);
+            }
+            Algorithm::Whole(plan) => plan.forward(cpu, n, x, weights, epilogue, y, workspace),
+            _ => {
+                let (packed, workspace) = workspace.split_at_mut(self.packed_len().next_multiple_of(LANES));
+                self.pack(cpu, weights, packed);
+                self.run(cpu, n, x, packed, epilogue, y, workspace);
+            }
         }
-        let (packed, workspace) = workspace.split_at_mut(self.packed_len().next_multiple_of(LANES));
-        self.pack(cpu, weights, packed);
-        self.run(cpu, n, x, packed, epilogue, y, workspace);
     }
 }
 

@@ -14,6 +14,7 @@ mod band;
 mod grids;
 mod look_up;
 mod pack;
+mod positions;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -58,6 +59,8 @@ pub(super) struct Indirect {
     pub padded: Option<Padded>,
     wide: bool,
     zeros: Vec<f32>,
+    /// Of a picture's targets, in taps: those that see something, and all of the kernel rows that do.
+    products: [usize; 2],
 }
 
 /// How a phase is cut into tasks.
@@ -79,7 +82,21 @@ impl Indirect {
         isa: Isa,
     ) -> Indirect {
         let wide = isa == Isa::Avx512;
-        Indirect { source, target, groups, depth, width, phases, weights, padded: None, wide, zeros: vec![0.0; depth] }
+        let zeros = vec![0.0; depth];
+        let plan = Indirect {
+            source,
+            target,
+            groups,
+            depth,
+            width,
+            phases,
+            weights,
+            padded: None,
+            wide,
+            zeros,
+            products: [0; 2],
+        };
+        Indirect { products: plan.count_products(), ..plan }
     }
 
     fn padded_width(&self) -> usize {
@@ -147,7 +164,11 @@ impl Indirect {
         } else {
             let source_size = n * self.source[0] * self.source[1];
             check_pixels("source", source.data.len(), source.stride, source_size, self.groups * self.depth);
-            self.run_blocks(cpu, n, &whole);
+            if self.by_position(n) {
+                self.run_positions(cpu, n, &whole);
+            } else {
+                self.run_blocks(cpu, n, &whole);
+            }
         }
     }
 

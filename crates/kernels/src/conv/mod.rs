@@ -24,6 +24,7 @@ mod tests;
 mod tile;
 mod weight_gradient;
 mod weight_tile;
+mod whole;
 mod widened;
 mod winograd;
 

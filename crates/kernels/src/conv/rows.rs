@@ -43,7 +43,11 @@ impl Rows {
     /// For shapes of few channels whose kernel rows lie side by side; of some more where the outputs are so much fewer than
     /// the inputs, for lack of padding, that taking them to the inputs is less work than looking them up from there.
     pub fn new(shape: &ConvShape, isa: Isa) -> Option<Rows> {
-        if shape.channels > MOST || !Padded::whole_rows(shape) {
+        // Of fewer than 4 pixels in a row a tile's sums wait for each other; then tiles of several pictures' pixels may be faster.
+        let [[kh, kw], [height, width]] = [shape.window.kernel, shape.output()];
+        let in_rows = height * width.max(4) * kh * (kw * shape.channels).next_multiple_of(LANES);
+        let narrow = 2 * height * width * kh * kw * shape.channels.next_multiple_of(LANES) < in_rows;
+        if shape.channels > MOST || narrow || !Padded::whole_rows(shape) {
             return None;
         }
         let window = &shape.window;

@@ -21,6 +21,7 @@ use super::forward;
 use super::padded::Padded;
 use super::phase::Phase;
 use super::planar::PlanarWeights;
+use super::whole::Whole;
 use super::winograd;
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
@@ -53,13 +54,16 @@ enum Algorithm {
     Planar(PlanarWeights),
     Depthwise(DepthwiseWeights),
     Winograd(winograd::WeightGradient),
+    Whole(Whole),
 }
 
 impl WeightGradient {
     /// Plans the weight gradient of the convolution `shape`; `isa` and `exact` as in
     /// [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> WeightGradient {
-        let algorithm = if Depthwise::fits(shape) {
+        let algorithm = if let Some(plan) = Whole::new(shape) {
+            Algorithm::Whole(plan)
+        } else if Depthwise::fits(shape) {
             Algorithm::Depthwise(DepthwiseWeights::new(shape))
         } else if !exact
             && let Some(winograd) = WeightGradient::winograd(shape, isa)
@@ -88,6 +92,7 @@ impl WeightGradient {
             Algorithm::Planar(_) => "planar",
             Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Winograd(_) => "winograd",
+            Algorithm::Whole(_) => "linear",
         }
     }
 
@@ -102,6 +107,7 @@ impl WeightGradient {
             Algorithm::Planar(plan) => plan.workspace_len(batch, threads),
             Algorithm::Depthwise(plan) => plan.reduction(batch, threads).workspace_len(threads),
             Algorithm::Winograd(plan) => plan.workspace_len(batch, threads),
+            Algorithm::Whole(plan) => plan.weights_workspace_len(batch),
         }
     }
 
@@ -131,6 +137,7 @@ impl WeightGradient {
             Algorithm::Planar(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
             Algorithm::Depthwise(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
             Algorithm::Winograd(plan) => plan.run(cpu, n, x, dy, dw, db, workspace),
+            Algorithm::Whole(plan) => plan.weight_gradient(cpu, n, x, dy, dw, db, workspace),
         }
     }
 }
