@@ -286,7 +286,7 @@ fn bench_prints_what_the_peers_print() {
     for key in ["forward_ms", "data_gradient_ms", "weight_gradient_ms"] {
         assert!(value[key].as_f64().is_some(), "{key}");
     }
-    assert_eq!(value["kernels"], serde_json::json!(["planar", "rows", "padded"]));
+    assert_eq!(value["kernels"], serde_json::json!(["padded", "rows", "padded"]));
     assert!(bad(trained(), 2, &["bench", "--conv", "n=1"]).0.contains("c= is missing"));
 }
 

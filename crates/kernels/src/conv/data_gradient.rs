@@ -4,7 +4,7 @@ use super::choice::{Pass, pays};
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
-use super::planar::{self, Planar};
+use super::planar::{self, Beside, Planar};
 use super::rows::Rows;
 use super::whole::Whole;
 use super::widened::Widened;
@@ -45,11 +45,13 @@ impl DataGradient {
         }
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
         let joined = Widened::groups(shape);
-        let elsewhere = [joined.map_or(1, |widened| widened.groups), planar::LOOKED_UP];
         let weights = weight_steps(shape);
-        let groups = [shape.groups, shape.group_filters(), shape.group_channels()];
+        let groups = |shape: &ConvShape| [shape.groups, shape.group_filters(), shape.group_channels()];
+        let wider = groups(&joined.map_or(*shape, |widened| widened.shape()));
+        let (groups, grids) = (groups(shape), phases(shape));
+        let elsewhere = planar::across_channels(&grids, wider, Beside::LookedUp);
         let rows = Rows::new(shape, isa);
-        let planar = Planar::new(shape.output(), shape.input, groups, elsewhere, &phases(shape), weights);
+        let planar = Planar::new(shape.output(), shape.input, groups, &grids, weights, elsewhere);
         let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.cycles() * 5));
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape, true, phases(shape)))
@@ -60,7 +62,7 @@ impl DataGradient {
         } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {
-            Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, phases(shape), weights, isa))
+            Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, grids, weights, isa))
         };
         DataGradient { algorithm }
     }

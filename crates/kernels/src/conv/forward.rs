@@ -5,7 +5,7 @@ use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::padded::Padded;
 use super::phase::{Phase, Tap};
-use super::planar::{self, Planar};
+use super::planar::{self, Beside, Planar};
 use super::whole::Whole;
 use super::widened::{MOST_LANES, Widened};
 use super::winograd::{self, Product};
@@ -49,15 +49,20 @@ impl Forward {
             return Forward::plain(shape, isa);
         }
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
-        let groups = [shape.groups, shape.group_channels(), shape.group_filters()];
         let joined = Widened::groups(shape);
-        let overhead = if Padded::new(shape).is_some() { planar::COPIED } else { planar::LOOKED_UP };
-        let elsewhere = [joined.map_or(1, |widened| widened.groups), overhead];
-        let planar = Planar::new(shape.input, shape.output(), groups, elsewhere, &phases(shape), weight_steps(shape));
+        let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
+        let wider = few.or(joined).map_or(*shape, |widened| widened.shape());
+        let beside = match Padded::of_group(shape) {
+            None => Beside::LookedUp,
+            Some(_) if shape.groups == 1 => Beside::Copied,
+            Some(_) => Beside::CopiedGroups,
+        };
+        let elsewhere = planar::across_channels(&phases(&wider), groups(&wider), beside);
+        let grids = phases(shape);
+        let planar = Planar::new(shape.input, shape.output(), groups(shape), &grids, weight_steps(shape), elsewhere);
         if let Some(plan) = planar.filter(|_| more.is_none()) {
             return Forward { algorithm: Algorithm::Planar(plan) };
         }
-        let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
         if let Some(widened) = few.or(more).or(joined) {
             let wider = widened.shape();
             let wider = Box::new(winograd(&wider).unwrap_or_else(|| Forward::plain(&wider, isa)));
@@ -75,7 +80,7 @@ impl Forward {
             let weights = weight_steps(shape);
             let (mut phases, padded) = (phases(shape), Padded::of_group(shape));
             let mut source = shape.input;
-            let mut groups = [shape.groups, shape.group_channels(), shape.group_filters()];
+            let mut groups = groups(shape);
             if let Some(padded) = &padded {
                 phases[0].taps = padded.taps();
                 source = padded.size();
@@ -252,6 +257,11 @@ impl Forward {
             }
         }
     }
+}
+
+/// Groups, and a group's source and target channels.
+fn groups(shape: &ConvShape) -> [usize; 3] {
+    [shape.groups, shape.group_channels(), shape.group_filters()]
 }
 
 /// Forward's sums run over channels, and its outputs are filters.

@@ -30,12 +30,31 @@ const FILTERS: usize = 6;
 const VECTORS: usize = 4;
 /// About the target pixels of a task.
 const BAND: usize = 1024;
-/// Cycles to turn a square of 16 by 16 values on its way from memory and to it.
-const COPY: usize = 192;
+/// Cycles to turn a square of 16 by 16 values on its way from or to memory, from every few pixels, and to copy a vector as it is.
 const TURN: usize = 128;
-/// Cycles that 16 pixels take beside their products elsewhere: through a table of addresses, or from runs of a padded copy.
-pub(super) const LOOKED_UP: usize = 600;
-pub(super) const COPIED: usize = 300;
+const STRIDED_TURN: usize = 192;
+const PLAIN_COPY: usize = 16;
+
+/// How vectors of channels find their pixels.
+#[derive(Clone, Copy)]
+pub(super) enum Beside {
+    /// Through a table of addresses.
+    LookedUp,
+    /// From runs of a padded copy, of one group or of several.
+    Copied,
+    CopiedGroups,
+}
+
+impl Beside {
+    /// Cycles that 16 pixels take beside their products.
+    fn cycles(self, taps: usize) -> usize {
+        match self {
+            Beside::LookedUp => 200 + 48 * taps,
+            Beside::Copied => 400,
+            Beside::CopiedGroups => 700,
+        }
+    }
+}
 
 /// A convolution, or the data gradient of one.
 #[derive(Debug)]
@@ -66,15 +85,15 @@ struct Grid {
 }
 
 impl Planar {
-    /// Where it takes fewer cycles than vectors of channels do, of `joined` groups at once and with so many cycles beside the
-    /// products. The rule is the same for all instruction sets: the data gradient of few channels has another order of sums elsewhere.
+    /// Where it takes fewer cycles than `elsewhere`. The rule is the same for all instruction sets: the data gradient of few channels
+    /// has another order of sums elsewhere.
     pub fn new(
         source: [usize; 2],
         target: [usize; 2],
         [groups, depth, width]: [usize; 3],
-        [joined, overhead]: [usize; 2],
         phases: &[Phase],
         weights: WeightSteps,
+        elsewhere: usize,
     ) -> Option<Planar> {
         let taps = phases.iter().flat_map(|phase| &phase.taps);
         let ends = |axis: usize| {
@@ -98,24 +117,26 @@ impl Planar {
         let seen = (bottom - top + 1) as usize;
         let plan =
             Planar { source, target, groups, depth, width, weights, grids, step: down, top, seen, together, planes };
-        let across_channels = |phase: &Phase| {
-            let products = products(phase.taps.len() * depth * joined * (joined * width).next_multiple_of(LANES));
-            (products + overhead) * (groups / joined) * phase.count[0] * phase.count[1] / LANES
-        };
-        (plan.cycles() * 9 <= phases.iter().map(across_channels).sum::<usize>() * 8).then_some(plan)
+        (plan.cycles() * 9 <= elsewhere * 8).then_some(plan)
     }
 
     /// About the cycles of a picture.
     pub fn cycles(&self) -> usize {
         let [rows, columns] = self.grids[0].phase.count;
-        let copied =
-            rows * self.step * self.planes.step * columns.div_ceil(LANES) * self.planes.channels.div_ceil(LANES);
+        let (vectors, channels) = (columns.div_ceil(LANES), self.planes.channels);
+        let copied = match (self.planes.step, channels) {
+            (1, 1) => PLAIN_COPY,
+            (1, _) => TURN / 2 * channels.div_ceil(LANES) + 4 * channels,
+            _ => STRIDED_TURN * channels.div_ceil(LANES) * self.step * self.planes.step,
+        };
         let turned = |phase: &Phase| phase.count[0] * phase.count[1].div_ceil(LANES);
         let sums = |grid: &Grid| {
             let products = products(self.together * grid.places.len() * self.depth * self.width);
+            // Of several lines a row, what a tile reads is more than the first-level cache holds.
+            let products = if self.planes.step > 1 { products * 4 / 3 } else { products };
             turned(&grid.phase) * (products + TURN * (self.together * self.width).div_ceil(LANES))
         };
-        self.groups / self.together * (self.grids.iter().map(sums).sum::<usize>() + COPY * copied)
+        self.groups / self.together * (self.grids.iter().map(sums).sum::<usize>() + copied * rows * vectors)
     }
 
     /// Filters of a block.
@@ -217,6 +238,15 @@ impl Planar {
     }
 }
 
+/// About the cycles of a picture by vectors of channels.
+pub(super) fn across_channels(phases: &[Phase], [groups, depth, width]: [usize; 3], beside: Beside) -> usize {
+    let of = |phase: &Phase| {
+        let products = products(phase.taps.len() * depth * width.next_multiple_of(LANES));
+        (products + beside.cycles(phase.taps.len())) * groups * phase.count[0] * phase.count[1] / LANES
+    };
+    phases.iter().map(of).sum()
+}
+
 /// About the cycles of so many multiply-adds of a vector.
 fn products(vectors: usize) -> usize {
     vectors * 9 / 16
@@ -270,7 +300,7 @@ impl Band<'_> {
         let (row, plane) = (plan.step * plan.planes.row(), plan.plane(self.rows.len()));
         let sums = self.own.wrapping_add(plan.own_len() - plan.sums_len());
         let [rows, columns] = grid.phase.count;
-        let vectors = columns.div_ceil(LANES);
+        let (vectors, of_group) = (columns.div_ceil(LANES), plan.of_group());
         let total = (rows.min(self.rows.end) - rows.min(self.rows.start)) * vectors;
         for first in (0..total).step_by(V) {
             let mut planes = [self.own.cast_const(); V];
@@ -282,7 +312,7 @@ impl Band<'_> {
             for group in 0..plan.together {
                 for block in plan.blocks() {
                     let filters = plan.block(block);
-                    let weights = weights + group * plan.of_group() + filters.start * plan.depth * grid.places.len();
+                    let weights = weights + group * of_group + filters.start * plan.depth * grid.places.len();
                     let weights = self.packed[weights..].as_ptr();
                     let out = sums.wrapping_add((group * plan.width + filters.start) * V * LANES);
                     let (places, depth) = (&grid.places[..], plan.depth);

@@ -328,7 +328,7 @@ fn bias_residual_and_activation_follow_the_sum() {
     for (kernel, channels, groups, filters, gap, width) in [
         ("indirect", 20, 1, 20, 2, 6),
         ("depthwise", 20, 20, 20, 2, 6),
-        ("planar", 3, 1, 6, 0, 14),
+        ("planar", 12, 1, 6, 0, 16),
         ("grouped", 20, 5, 20, 2, 6),
         ("widened", 32, 4, 32, 2, 6),
         ("planar", 30, 3, 18, 2, 16),

@@ -19,7 +19,7 @@ pub(super) struct Widened {
     pub from: ConvShape,
     /// Output columns and groups that become one.
     pub columns: usize,
-    pub groups: usize,
+    groups: usize,
 }
 
 impl Widened {

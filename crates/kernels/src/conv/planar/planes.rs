@@ -54,19 +54,18 @@ impl Planes {
         plane: usize,
     ) {
         let [height, width] = self.size;
-        for (y, from) in rows.enumerate() {
-            let from = from as usize;
-            for line in 0..self.step {
+        for line in 0..self.step {
+            // The first column of the picture in this line, where it is, and how many follow.
+            let left = self.left + line as isize;
+            let start = (-left).max(0).unsigned_abs().div_ceil(self.step).min(self.columns);
+            let column = left.wrapping_add_unsigned(start * self.step) as usize;
+            let count = width.saturating_sub(column).div_ceil(self.step).min(self.columns - start);
+            for (y, row) in rows.clone().enumerate() {
                 let out = out.wrapping_add(y * self.row() + line * self.line());
-                // The first column of the picture in this line, where it is, and how many follow.
-                let left = self.left + line as isize;
-                let start = (-left).max(0).unsigned_abs().div_ceil(self.step).min(self.columns);
-                let column = left.wrapping_add_unsigned(start * self.step) as usize;
-                let count = width.saturating_sub(column).div_ceil(self.step).min(self.columns.saturating_sub(start));
-                let inside = if from < height { count } else { 0 };
-                let first = (image * height).wrapping_add(from).wrapping_mul(width).wrapping_add(column);
+                let inside = if (row as usize) < height { count } else { 0 };
+                let pixel = ((image * height).wrapping_add_signed(row)).wrapping_mul(width).wrapping_add(column);
                 // SAFETY: the pixels are in the picture; a line has room for a vector beyond what is read.
-                unsafe { self.line_of(s, pixels, first, start..start + inside, out, plane) }
+                unsafe { self.line_of(s, pixels, pixel, start..start + inside, out, plane) }
             }
         }
     }
