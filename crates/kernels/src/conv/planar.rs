@@ -3,8 +3,8 @@
 //! 6 filters fill 6 of 16 lanes, 20 fill 20 of 32. Where rows are long enough, pixels fill them better: a band of the source
 //! is copied to planes, a channel each, with its padding; a tile of up to 6 filters by 4 vectors of pixels (AVX2: by 1)
 //! broadcasts weights against neighbouring values of a plane, 24 multiply-adds for 10 loads; squares of 16 filters by 16
-//! pixels are turned in registers on their way out. Sums run as in [`super::indirect`], tap by tap and channel by channel,
-//! to the same bits.
+//! pixels are turned in registers on their way out. Several groups, and all grids of a data gradient with strides, share the
+//! planes of a band. Sums run as in [`super::indirect`], tap by tap and channel by channel, to the same bits.
 
 mod planes;
 mod weights;
@@ -22,7 +22,7 @@ use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 use planes::Planes;
 
-/// Most target channels: with more, vectors of channels are full enough.
+/// Most target channels of a group: with more, vectors of channels are full enough.
 const MOST: usize = 24;
 /// Most filters of a tile.
 const FILTERS: usize = 6;
