@@ -52,6 +52,7 @@ impl DataGradient {
         let elsewhere = planar::across_channels(&grids, wider, Beside::LookedUp);
         let rows = Rows::new(shape, isa);
         let planar = Planar::new(shape.output(), shape.input, groups, &grids, weights, elsewhere);
+        // The rows' estimate counts products alone.
         let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.cycles() * 5));
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape, true, phases(shape)))
