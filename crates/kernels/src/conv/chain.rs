@@ -215,7 +215,7 @@ impl Kernel for Task<'_> {
             let sums = self.sums.as_mut_ptr().wrapping_sub(start * columns * channels);
             s.call(Band {
                 plan: depthwise,
-                phase: &depthwise.phases[0],
+                grid: &depthwise.grids[0],
                 image: 0,
                 rows: rows.clone(),
                 source,

@@ -6,7 +6,7 @@
 
 use super::depthwise::of_group;
 use super::forward;
-use super::phase::Phase;
+use super::phase::{Phase, Tap};
 use super::weight_tile::met;
 use super::{Pixels, check_pixels};
 use crate::Cpu;
@@ -90,6 +90,15 @@ impl DepthwiseWeights {
             }
         };
         self.reduction(n, cpu.pool().threads()).run(cpu, workspace, &sum, &finish);
+    }
+}
+
+impl Phase {
+    /// Whether the taps are whole kernel rows of three neighbouring columns.
+    fn three_columns(&self) -> bool {
+        let beside = |a: &Tap, b: &Tap| a.at[0] == b.at[0] && a.at[1] + 1 == b.at[1];
+        let (rows, rest) = self.taps.as_chunks::<3>();
+        rest.is_empty() && rows.iter().all(|[a, b, c]| beside(a, b) && beside(b, c))
     }
 }
 

@@ -235,7 +235,11 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("a picture wider than a segment", shape([3, 1100], 2, 3, 3, 1, 1, 1), 1),
         ("a kernel larger than the gather buffer", shape([33, 33], 2, 3, 31, 1, 15, 1), 1),
         ("a large kernel in several passes", shape([20, 20], 13, 3, 19, 1, 9, 1), 1),
-        ("a large depthwise kernel", shape([12, 12], 20, 20, 9, 1, 4, 20), 1),
+        ("ConvNeXt depthwise", shape([9, 14], 33, 33, 7, 1, 3, 33), 2),
+        ("EfficientNet depthwise, stride 2", shape([15, 17], 56, 56, 5, 2, 2, 56), 2),
+        ("narrow depthwise outputs", shape([20, 13], 12, 12, 9, 1, 0, 12), 2),
+        ("depthwise at a stride of 3", shape([16, 29], 48, 48, 5, 3, 2, 48), 2),
+        ("a depthwise kernel in several passes", shape([12, 12], 20, 20, 31, 1, 15, 20), 1),
     ]
 }
 

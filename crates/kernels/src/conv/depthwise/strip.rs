@@ -1,0 +1,259 @@
+//! Some neighbouring pixels by one or two vectors of channels, in registers.
+//!
+//! A multiply-add with an element of its own reads a source value for each pixel. Three neighbouring elements of a kernel row
+//! share what they see: 4 pixels are 12 multiply-adds for 6 source vectors and 3 of weights. Of a single vector of channels
+//! 8 pixels are summed, because 4 chains would wait for one another. Pixels at the left and right border read zeros where the
+//! picture ends; kernel rows that see only padding are left out. The last strip of a row begins earlier and computes some
+//! pixels again, where its sums are complete in one pass.
+
+use std::ops::Range;
+
+use super::of_group;
+use crate::conv::Activation;
+use crate::simd::{LANES, Simd, load_part};
+
+/// What a run of kernel elements meets.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    /// The source of a row's column 0, as if the picture went on beyond its columns, and the number of that source column.
+    pub x: *const f32,
+    pub column: isize,
+    /// Three or one.
+    pub columns: usize,
+    pub weights: *const f32,
+}
+
+impl Seen {
+    pub const NOTHING: Seen = Seen { x: std::ptr::null(), column: 0, columns: 0, weights: std::ptr::null() };
+}
+
+/// A row of targets, or what a pass adds to it. Null pointers mean: none.
+#[derive(Clone, Copy)]
+pub(super) struct Strip<'a> {
+    pub seen: &'a [Seen],
+    /// Source columns from a target to the next.
+    pub step: usize,
+    /// Values from a source pixel to the next, and pixels of a source row.
+    pub stride: usize,
+    pub width: usize,
+    pub weights_stride: usize,
+    /// The target of column 0, and values from a target to the next.
+    pub target: *mut f32,
+    pub target_step: usize,
+    /// Whether this pass begins the sums, and whether it ends them.
+    pub first: bool,
+    pub last: bool,
+    /// Whether complete sums are streamed: see [`crate::simd::streams`].
+    pub stream: bool,
+    pub bias: *const f32,
+    pub residual: *const f32,
+    pub residual_step: usize,
+    pub activation: Activation,
+}
+
+impl Strip<'_> {
+    /// All pixels and channels of a row, of whose columns `inside` see no border.
+    ///
+    /// # Safety
+    /// The pointers lead to pixels of `channels` values; where they don't, `seen` says so by its columns.
+    #[inline(always)]
+    pub unsafe fn row<S: Simd, const STEP: usize, const G: usize>(
+        &self,
+        s: S,
+        columns: usize,
+        inside: &Range<usize>,
+        channels: usize,
+    ) {
+        let mut c = 0;
+        // SAFETY: handed on from the caller; the last vector reads and writes only the channels that exist.
+        unsafe {
+            if S::WIDE && G == 1 {
+                while c + 2 * LANES <= channels {
+                    self.along::<S, 4, 2, STEP, G>(s, columns, inside, c, LANES);
+                    c += 2 * LANES;
+                }
+            }
+            if S::WIDE {
+                while c < channels {
+                    let lanes = LANES.min(channels - c);
+                    if G == 1 && columns > 4 {
+                        self.along::<S, 8, 1, STEP, G>(s, columns, inside, c, lanes);
+                    } else {
+                        self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, lanes);
+                    }
+                    c += LANES;
+                }
+                return;
+            }
+            while c + LANES <= channels {
+                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, LANES);
+                c += LANES;
+            }
+            if c < channels {
+                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, channels - c);
+            }
+        }
+    }
+
+    /// `NV` vectors of channels of all pixels, `P` at a time.
+    #[inline(always)]
+    unsafe fn along<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize>(
+        &self,
+        s: S,
+        columns: usize,
+        inside: &Range<usize>,
+        c: usize,
+        lanes: usize,
+    ) {
+        for column in (0..columns).step_by(P) {
+            // SAFETY: handed on from the caller.
+            unsafe {
+                if inside.start <= column && column + P <= inside.end {
+                    self.pixels::<S, P, NV, STEP, G, false>(s, column, P, c, lanes);
+                } else {
+                    self.pixels::<S, P, NV, STEP, G, true>(s, column, P.min(columns - column), c, lanes);
+                }
+            }
+        }
+    }
+
+    /// `P` pixels, the first `count` of which exist. `EDGE`: some of the source columns may be outside the picture.
+    #[inline(always)]
+    unsafe fn pixels<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize, const EDGE: bool>(
+        &self,
+        s: S,
+        column: usize,
+        count: usize,
+        c: usize,
+        lanes: usize,
+    ) {
+        let step = if STEP > 0 { STEP } else { self.step };
+        let mut acc = [[s.zero(); NV]; P];
+        let target = self.target.wrapping_add(column * self.target_step + c);
+        let residual = self.residual.wrapping_add(column * self.residual_step + c);
+        // SAFETY: handed on from the caller.
+        unsafe {
+            if !self.first {
+                for p in 0..count {
+                    for v in 0..NV {
+                        acc[p][v] = s.load_n(target.add(p * self.target_step + v * LANES).cast_const(), lanes);
+                    }
+                }
+            }
+            for seen in self.seen {
+                let first = seen.column.wrapping_add_unsigned(column * step);
+                let from = seen.x.wrapping_add(column * step * self.stride + c);
+                let weights = seen.weights.wrapping_add(c);
+                if STEP > 0 && seen.columns == 3 {
+                    for v in 0..NV {
+                        let mut w = [[s.zero(); G]; 3];
+                        for k in 0..3 {
+                            for i in 0..G {
+                                w[k][i] = s.load(weights.add((k * G + i) * self.weights_stride + v * LANES));
+                            }
+                        }
+                        for j in 0..(P - 1) * STEP + 3 {
+                            let x = self.source::<S, NV, EDGE>(s, from, first, j, v, lanes);
+                            for i in 0..G {
+                                let x = of_group::<S, G>(s, x, i);
+                                for k in 0..3 {
+                                    if j >= k && (j - k).is_multiple_of(STEP) && (j - k) / STEP < P {
+                                        let p = (j - k) / STEP;
+                                        acc[p][v] = s.fma(x, w[k][i], acc[p][v]);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                } else {
+                    for v in 0..NV {
+                        let mut w = [s.zero(); G];
+                        for i in 0..G {
+                            w[i] = s.load(weights.add(i * self.weights_stride + v * LANES));
+                        }
+                        for p in 0..P {
+                            let x = self.source::<S, NV, EDGE>(s, from, first, p * step, v, lanes);
+                            for i in 0..G {
+                                acc[p][v] = s.fma(of_group::<S, G>(s, x, i), w[i], acc[p][v]);
+                            }
+                        }
+                    }
+                }
+            }
+            // By constant numbers, so that the sums stay in registers until here.
+            let all = !EDGE;
+            self.finish(s, 0, target, residual, c, lanes, acc[0]);
+            for p in 1..P {
+                if all || p < count {
+                    self.finish(s, p, target, residual, c, lanes, acc[p]);
+                }
+            }
+        }
+    }
+
+    /// The source `j` columns on from the one numbered `first`, or zeros.
+    #[inline(always)]
+    unsafe fn source<S: Simd, const NV: usize, const EDGE: bool>(
+        &self,
+        s: S,
+        from: *const f32,
+        first: isize,
+        j: usize,
+        v: usize,
+        lanes: usize,
+    ) -> S::V {
+        if EDGE && first.wrapping_add_unsigned(j) as usize >= self.width {
+            return s.zero();
+        }
+        let p = from.wrapping_add(j * self.stride + v * LANES);
+        // Two vectors are whole ones; a single one may be a part, which AVX-512 loads as quickly.
+        // SAFETY: handed on from the caller: the pixel is in the picture.
+        unsafe {
+            match (NV, S::WIDE) {
+                (2, _) => s.load(p),
+                (_, true) => s.load_n(p, lanes),
+                (_, false) => load_part(s, p, lanes),
+            }
+        }
+    }
+
+    /// Bias, residual and activation of the sums of the `p`th pixel from `target` on, and their way to memory.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn finish<S: Simd, const NV: usize>(
+        &self,
+        s: S,
+        p: usize,
+        target: *mut f32,
+        residual: *const f32,
+        c: usize,
+        lanes: usize,
+        sums: [S::V; NV],
+    ) {
+        // SAFETY: handed on from the caller.
+        unsafe {
+            let out = target.wrapping_add(p * self.target_step);
+            let residual = residual.wrapping_add(p * self.residual_step);
+            for v in 0..NV {
+                let mut y = sums[v];
+                if self.last {
+                    if !self.bias.is_null() {
+                        y = s.add(y, s.load_n(self.bias.add(c + v * LANES), lanes));
+                    }
+                    if !self.residual.is_null() {
+                        y = s.add(y, s.load_n(residual.add(v * LANES), lanes));
+                    }
+                    y = self.activation.apply(s, y);
+                }
+                let out = out.add(v * LANES);
+                if lanes < LANES {
+                    s.store_n(out, y, lanes);
+                } else if self.stream && self.last {
+                    s.stream(out, y);
+                } else {
+                    s.store(out, y);
+                }
+            }
+        }
+    }
+}
