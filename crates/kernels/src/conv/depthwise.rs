@@ -15,7 +15,7 @@ use super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
+use crate::simd::{Kernel, LANES, STREAMED, Simd, dispatch, streams};
 use strip::{Seen, Strip};
 
 /// Runs of kernel elements in a table; larger kernels are summed in several passes.
@@ -126,7 +126,8 @@ impl Depthwise {
         let [source_size, target_size] = [self.source, self.target].map(|[h, w]| n * h * w);
         check_pixels("source", source.data.len(), source.stride, source_size, self.channels);
         check_output(&target, epilogue, packed, target_size, self.channels, self.packed_len());
-        let stream = self.channels.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
+        let stream =
+            self.channels.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride, STREAMED);
         let (target_stride, target) = (target.stride, Shares::new(target.data));
         let mut weights = packed;
         for grid in &self.grids {

@@ -23,7 +23,7 @@ use super::padded::Padded;
 use super::phase::{Cursor, Phase};
 use super::tile::{self, Ahead, MOST_PIXELS, Next, Output, Tile};
 use super::{Activation, Epilogue, Pixels, PixelsMut, check_output, check_pixels};
-use crate::simd::{Kernel, LANES, Simd, dispatch, streams};
+use crate::simd::{Kernel, LANES, STREAMED, STREAMED_AT_ONCE, Simd, dispatch, streams};
 use crate::{Cpu, Isa};
 
 /// Addresses in a task's table: 16 KB of its stack.
@@ -34,6 +34,8 @@ const SOURCE: usize = 96 << 10;
 /// to ask for the next.
 const MANY_WEIGHTS: usize = 128 << 10;
 const FEW_TILES: usize = 16;
+/// Products of a target, up to which it is done before the last one is in memory.
+const FEW_PRODUCTS: usize = 16;
 /// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
 /// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +157,10 @@ impl Indirect {
         let target_size = n * self.target[0] * self.target[1];
         let width = self.groups * self.width;
         check_output(&target, epilogue, packed, target_size, width, self.packed_len());
-        let stream = self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
+        let taps = self.phases.iter().map(|phase| phase.taps.len()).max().unwrap_or(0);
+        let large = if taps * self.depth <= FEW_PRODUCTS { STREAMED_AT_ONCE } else { STREAMED };
+        let stream =
+            self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride, large);
         let (from, to) = (source.data.as_ptr(), target.data.as_mut_ptr());
         let whole = Block { stream, ..self.block(from, source.stride, packed, epilogue, to, target.stride) };
         if let Some(padded) = &self.padded {

@@ -2,7 +2,7 @@
 
 use crate::Cpu;
 use crate::pool::Shares;
-use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part, streams};
+use crate::simd::{Kernel, LANES, STREAMED, Simd, dispatch, load_part, store_part, streams};
 
 /// What an elementwise kernel runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ pub(crate) fn map<const N: usize, F: Lanewise<N>>(
     let dense = Steps::Dense.strides(extent);
     // An output that is also an input is in the caches already.
     let apart = inputs.iter().all(|input| input.data != shares.pointer().cast_const());
-    let stream = apart && streams(shares.pointer(), extent.samples * extent.pixels, extent.channels);
+    let stream = apart && streams(shares.pointer(), extent.samples * extent.pixels, extent.channels, STREAMED);
     let stream = stream && output_strides.iter().all(|stride| stride.is_multiple_of(LANES));
     // Raw pointers are not `Sync`; as addresses inside a wrapper they can be handed to the tasks.
     let operands = Addresses(inputs);

@@ -195,13 +195,15 @@ pub(crate) unsafe fn store_part<S: Simd>(s: S, p: *mut f32, v: S::V, n: usize) {
     unsafe { if n == LANES { s.store(p, v) } else { s.store_n(p, v, n) } }
 }
 
-/// Bytes from which on an output is streamed: it would not stay in the caches until it is read.
-const STREAMED: usize = 4 << 20;
+/// Bytes from which on an output is streamed: it would not stay in the second-level cache until it is read. Kernels with hardly
+/// anything to do but write wait for memory then; the third-level cache takes that much more quickly.
+pub(crate) const STREAMED: usize = 4 << 20;
+pub(crate) const STREAMED_AT_ONCE: usize = 24 << 20;
 
-/// Whether an output of `pixels` pixels, `stride` values apart, is streamed vector by vector: it is large, and all its
-/// vectors of 16 channels begin on a cache line.
-pub(crate) fn streams(out: *const f32, pixels: usize, stride: usize) -> bool {
-    pixels * stride * size_of::<f32>() >= STREAMED && stride.is_multiple_of(LANES) && (out as usize).is_multiple_of(64)
+/// Whether an output of `pixels` pixels, `stride` values apart, is streamed vector by vector: it has at least `large` bytes, and
+/// all its vectors of 16 channels begin on a cache line.
+pub(crate) fn streams(out: *const f32, pixels: usize, stride: usize, large: usize) -> bool {
+    pixels * stride * size_of::<f32>() >= large && stride.is_multiple_of(LANES) && (out as usize).is_multiple_of(64)
 }
 
 /// A computation that is generic over the instruction set. Operations of [`Simd`] belong into `inline(always)` functions

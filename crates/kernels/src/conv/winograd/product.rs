@@ -15,7 +15,7 @@ use super::super::tile;
 use super::super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use super::{POINTS, SIDE, Tiling};
 use crate::pool::Shares;
-use crate::simd::{LANES, dispatch, streams};
+use crate::simd::{LANES, STREAMED, dispatch, streams};
 use crate::{Cpu, Isa};
 use pack::Gather;
 use task::{Outputs, Pass};
@@ -207,7 +207,8 @@ impl Product {
             }
             weights => weights,
         };
-        let stream = self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride);
+        let stream =
+            self.width.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride, STREAMED);
         let pass = Pass {
             plan: self,
             source,
