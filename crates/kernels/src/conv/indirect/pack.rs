@@ -12,6 +12,9 @@ use crate::simd::{Kernel, LANES, Simd, dispatch, load_part};
 /// Values of a vector's lanes that are gathered at once: 32 KB.
 const GATHERED: usize = 512;
 
+/// Channels after which weights that are asked for are read.
+const AHEAD: usize = 4;
+
 /// Source channels of a task.
 const DEPTH: usize = 64;
 
@@ -118,9 +121,9 @@ impl Pack<'_> {
         let at_once = if steps.depth == elements { (GATHERED / elements).min(LANES) } else { 1 };
         let mut gathered = [MaybeUninit::<f32>::uninit(); GATHERED * LANES];
         let gathered = gathered.as_mut_ptr().cast::<f32>();
-        for lane in (0..self.lanes).step_by(LANES) {
-            let valid = LANES.min(self.valid.saturating_sub(lane));
-            for d in self.depth.clone().step_by(at_once) {
+        for d in self.depth.clone().step_by(at_once) {
+            for lane in (0..self.lanes).step_by(LANES) {
+                let valid = LANES.min(self.valid.saturating_sub(lane));
                 let channels = at_once.min(self.depth.end - d);
                 let from = d * steps.depth + lane * steps.width;
                 if valid > 0 {
@@ -128,6 +131,12 @@ impl Pack<'_> {
                     assert!(end <= self.weights.len(), "weights: {} values of {end}", self.weights.len());
                 }
                 let from = self.weights.as_ptr().wrapping_add(from);
+                if steps.width == elements {
+                    // The channel's kernels of all lanes are a run; the next channel's are on another page.
+                    for at in (0..valid * elements).step_by(LANES) {
+                        s.prefetch_first(from.wrapping_add(AHEAD * steps.depth + at));
+                    }
+                }
                 // SAFETY: the weights hold the lanes' values, as just checked; `gathered` holds GATHERED vectors.
                 unsafe { lanes::gather(s, from, steps.width, valid, channels * elements, gathered, LANES) };
                 self.taps(
