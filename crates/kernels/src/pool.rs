@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-/// Rounds of `spin_loop` before a worker sleeps: about 30 µs, the time between two loops of a small network.
-const SPINS: usize = 2_000;
+/// Rounds of `spin_loop` before a worker sleeps: some 0.2 ms, longer than what one thread does alone between two
+/// loops, because waking it takes a hundred of them on some virtual machines.
+const SPINS: usize = 10_000;
 
 /// Elements of a range.
 pub(crate) const GRAIN: usize = 16_384;

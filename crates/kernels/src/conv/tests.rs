@@ -214,6 +214,7 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("groups of which several are one of Winograd's form", shape([20, 20], 64, 128, 3, 1, 1, 16), 2),
         ("groups of one channel and two filters", shape([14, 28], 10, 20, 3, 1, 1, 10), 3),
         ("few channels in groups, as vectors of pixels at a stride", shape([33, 60], 20, 12, 2, 2, 1, 4), 2),
+        ("more elements than a segment's sums of several groups", shape([31, 40], 6, 24, 9, 2, 4, 2), 2),
         ("data gradient of few channels in groups at a stride", shape([20, 30], 8, 32, 7, 2, 3, 2), 2),
         ("grids of unlike rows, some of which no kernel element meets", shape([20, 44], 12, 24, 2, 3, 1, 2), 2),
         ("grids of unlike rows in groups, as tasks of all grids", shape([37, 61], 80, 60, 2, 3, 0, 2), 2),

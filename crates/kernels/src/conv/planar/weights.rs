@@ -5,6 +5,7 @@
 //! added at the end of a segment, for 16 sums at once.
 
 use super::super::forward;
+use super::super::padded::Padded;
 use super::super::{Pixels, check_pixels};
 use super::FILTERS;
 use super::planes::Planes;
@@ -19,7 +20,7 @@ const TAPS: usize = 4;
 /// Cycles to turn a square of 16 by 16 values, and those that 16 pixels take beside their products in tiles.
 const TURN: usize = 64;
 const OVERHEAD: usize = 100;
-/// Most sums, each a vector: 128 KB.
+/// Most sums of groups whose planes are copied at once, each a vector: 128 KB. A group alone may have twice as many.
 const SUMS: usize = 2048;
 
 pub(in super::super) struct PlanarWeights {
@@ -48,7 +49,7 @@ impl PlanarWeights {
         // Pointwise, copies would cost more than the products.
         let pointwise = taps < 2 && channels > 1;
         let [down, step] = phase.source_step;
-        if pointwise || sums > SUMS || height == 0 || width == 0 {
+        if pointwise || sums > 2 * SUMS || height == 0 || width == 0 {
             return None;
         }
         let vectors = filters.div_ceil(LANES);
@@ -57,8 +58,9 @@ impl PlanarWeights {
         let copied = if shape.channels > 1 || step > 1 { down * step } else { 0 };
         let turns = TURN * (vectors + copied) / together;
         let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
-        // 5 chains of sums hide the latency of a multiply-add, of which there are as many as a kernel row has values.
-        let chains = shape.window.kernel[1] * channels * vectors;
+        // Chains of sums hide the latency of a multiply-add: there are as many as a copied kernel row has values, or an element.
+        let row = if Padded::new(shape).is_some() { shape.window.kernel[1] } else { 1 };
+        let chains = row * channels * vectors;
         let across_filters = LANES * taps * channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD;
         // Groups fill a vector of filters badly: of 8 channels and filters, tiles are faster only where rows fill less than half of
         // their vectors.
