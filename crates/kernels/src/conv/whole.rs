@@ -135,12 +135,11 @@ impl Whole {
     fn turn(&self, cpu: &Cpu, first: usize, count: usize, x: Pixels, rows: &mut [f32]) {
         assert!(rows.len() >= self.rows(count)[0], "rows: {} values for {count} pictures", rows.len());
         let rows = Shares::new(rows);
-        // A vector beyond a picture's row is the next one's: in turn, not by several threads.
-        for i in 0..count {
+        cpu.pool().run(count, &|i| {
             let picture = x.data[(first + i) * self.pixels * x.stride..].as_ptr();
             let row = rows.pointer().wrapping_add(i * self.linear.inputs);
             dispatch(cpu.isa(), ToRow { plan: self, picture, stride: x.stride, row });
-        }
+        });
     }
 
     /// Outputs side by side.
@@ -167,11 +166,19 @@ impl Kernel for ToRow<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Whole { channels, pixels, .. } = *self.plan;
-        // From the last pixels to the first: whole vectors are written, of which the rest is the next channel's first pixels.
+        // Whole vectors are written, of which the rest is the next channels' first pixels: from the last pixels to the first, and
+        // the last channels value by value, because the next row may be another thread's.
+        let whole = channels.saturating_sub(LANES.div_ceil(pixels));
         for first in (0..pixels).step_by(LANES).rev() {
             let (from, some) = (self.picture.wrapping_add(first * self.stride), LANES.min(pixels - first));
-            // SAFETY: `Whole` checked that x holds the picture, and the row has a vector more.
-            unsafe { lanes::gather(s, from, self.stride, some, channels, self.row.wrapping_add(first), pixels) }
+            // SAFETY: `Whole` checked that x holds the picture; a vector reaches no farther than the last channels.
+            unsafe { lanes::gather(s, from, self.stride, some, whole, self.row.wrapping_add(first), pixels) }
+        }
+        for channel in whole..channels {
+            for pixel in 0..pixels {
+                // SAFETY: as above.
+                unsafe { *self.row.add(channel * pixels + pixel) = *self.picture.add(pixel * self.stride + channel) }
+            }
         }
     }
 }
