@@ -210,23 +210,23 @@ impl Indirect {
         if let Some(some) = self.grid_rows(n, threads) {
             return self.run_grids(cpu, n, some, whole);
         }
-        let tasks_of = |split: &Split| split.blocks * split.panel_splits * self.groups;
-        let tasks = self.phases.iter().map(|p| tasks_of(&self.split(p, n, threads))).sum();
-        cpu.pool().run(tasks, &|mut task| {
-            for (index, phase) in self.phases.iter().enumerate() {
-                let split = self.split(phase, n, threads);
-                if task >= tasks_of(&split) {
-                    task -= tasks_of(&split);
+        // All phases' panels are cut alike, so that a thread uses those that it packed.
+        let splits = || self.phases.iter().map(|phase| self.split(phase, n, threads));
+        let panel_splits = splits().map(|split| split.panel_splits).max().unwrap_or(1);
+        let (blocks, parts) = (splits().map(|split| split.blocks).sum::<usize>(), panel_splits * self.groups);
+        cpu.pool().run(blocks * parts, &|task| {
+            let (mut block, rest) = match self.packed_len() < MANY_WEIGHTS {
+                // A pixel's channels side by side in time too: groups may share cache lines, which threads would take from each other.
+                true => (task / parts, task % parts),
+                false => (task % blocks, task / blocks),
+            };
+            for (index, (phase, split)) in self.phases.iter().zip(splits()).enumerate() {
+                if block >= split.blocks {
+                    block -= split.blocks;
                     continue;
                 }
-                let parts = split.panel_splits * self.groups;
-                let (block, rest) = match self.packed_len() < MANY_WEIGHTS {
-                    // A pixel's channels side by side in time too: groups may share cache lines, which threads would take from each other.
-                    true => (task / parts, task % parts),
-                    false => (task % split.blocks, task / split.blocks),
-                };
-                let (part, group) = (rest % split.panel_splits, rest / split.panel_splits);
-                let at = |part: usize| part * split.panels / split.panel_splits;
+                let (part, group) = (rest % panel_splits, rest / panel_splits);
+                let at = |part: usize| part * split.panels / panel_splits;
                 let of_group = whole.of_group(group);
                 let block = Block {
                     phase,
@@ -235,7 +235,7 @@ impl Indirect {
                     pixels: block * split.block..((block + 1) * split.block).min(split.pixels),
                     panels: at(part)..at(part + 1),
                     // Most likely this thread's next task, of those in this group.
-                    next_panel: at((part + (block + threads) / split.blocks) % split.panel_splits),
+                    next_panel: at((part + (block + threads) / split.blocks) % panel_splits),
                     ..of_group
                 };
                 dispatch(cpu.isa(), block);
