@@ -19,6 +19,8 @@ use crate::simd::{Kernel, LANES, Simd, dispatch};
 const UNITS: usize = 48;
 /// Rows at a time, and rows of a task where there are few units.
 const ROWS: usize = 48;
+/// Weights that fit the second-level cache beside their pictures: 256 KB.
+const FEW_WEIGHTS: usize = 64 << 10;
 /// Inputs of a part, whole vectors.
 const INPUTS: usize = 1024;
 
@@ -42,10 +44,16 @@ pub fn forward(
     if n == 0 {
         return;
     }
-    let units = if shape.outputs >= 8 * UNITS { UNITS } else { 12 };
+    let threads = cpu.pool().threads();
+    let (units, rows) = if shape.inputs * shape.outputs <= FEW_WEIGHTS && n >= 8 * threads {
+        // Each thread its own pictures, which it most likely has in its caches, and all weights.
+        (shape.outputs, n.div_ceil(2 * threads).next_multiple_of(4))
+    } else {
+        let units = if shape.outputs >= 8 * UNITS { UNITS } else { 12 };
+        // Weights are read once for all rows unless there are too few units to share out.
+        (units, if shape.outputs.div_ceil(units) >= 2 * threads { n } else { ROWS })
+    };
     let blocks = shape.outputs.div_ceil(units);
-    // Weights are read once for all rows unless there are too few units to share out.
-    let rows = if blocks >= 2 * cpu.pool().threads() { n } else { ROWS };
     let parts = n.div_ceil(rows);
     let y = Shares::new(y);
     cpu.pool().run(blocks * parts, &|task| {
