@@ -76,7 +76,7 @@ impl Strip<'_> {
             if S::WIDE {
                 while c < channels {
                     let lanes = LANES.min(channels - c);
-                    if G == 1 && columns > 4 {
+                    if G == 1 && STEP > 0 && columns > 4 {
                         self.along::<S, 8, 1, STEP, G>(s, columns, inside, c, lanes);
                     } else {
                         self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, lanes);
@@ -134,9 +134,10 @@ impl Strip<'_> {
         // SAFETY: handed on from the caller.
         unsafe {
             if !self.first {
-                for p in 0..count {
+                for p in 0..P {
                     for v in 0..NV {
-                        acc[p][v] = s.load_n(target.add(p * self.target_step + v * LANES).cast_const(), lanes);
+                        let some = if EDGE && p >= count { 0 } else { lanes };
+                        acc[p][v] = s.load_n(target.wrapping_add(p * self.target_step + v * LANES).cast_const(), some);
                     }
                 }
             }
@@ -181,12 +182,27 @@ impl Strip<'_> {
                 }
             }
             // By constant numbers, so that the sums stay in registers until here.
-            let all = !EDGE;
             self.finish(s, 0, target, residual, c, lanes, acc[0]);
-            for p in 1..P {
-                if all || p < count {
-                    self.finish(s, p, target, residual, c, lanes, acc[p]);
-                }
+            if P > 1 && (!EDGE || 1 < count) {
+                self.finish(s, 1, target, residual, c, lanes, acc[1 % P]);
+            }
+            if P > 2 && (!EDGE || 2 < count) {
+                self.finish(s, 2, target, residual, c, lanes, acc[2 % P]);
+            }
+            if P > 3 && (!EDGE || 3 < count) {
+                self.finish(s, 3, target, residual, c, lanes, acc[3 % P]);
+            }
+            if P > 4 && (!EDGE || 4 < count) {
+                self.finish(s, 4, target, residual, c, lanes, acc[4 % P]);
+            }
+            if P > 5 && (!EDGE || 5 < count) {
+                self.finish(s, 5, target, residual, c, lanes, acc[5 % P]);
+            }
+            if P > 6 && (!EDGE || 6 < count) {
+                self.finish(s, 6, target, residual, c, lanes, acc[6 % P]);
+            }
+            if P > 7 && (!EDGE || 7 < count) {
+                self.finish(s, 7, target, residual, c, lanes, acc[7 % P]);
             }
         }
     }
@@ -202,10 +218,13 @@ impl Strip<'_> {
         v: usize,
         lanes: usize,
     ) -> S::V {
-        if EDGE && first.wrapping_add_unsigned(j) as usize >= self.width {
-            return s.zero();
-        }
         let p = from.wrapping_add(j * self.stride + v * LANES);
+        if EDGE {
+            // Without a branch, which would drive the sums out of registers.
+            let inside = (first.wrapping_add_unsigned(j) as usize) < self.width;
+            // SAFETY: no lanes are read outside the picture.
+            return unsafe { s.load_n(p, if inside { lanes } else { 0 }) };
+        }
         // Two vectors are whole ones; a single one may be a part, which AVX-512 loads as quickly.
         // SAFETY: handed on from the caller: the pixel is in the picture.
         unsafe {
