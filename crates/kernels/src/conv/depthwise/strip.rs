@@ -76,7 +76,7 @@ impl Strip<'_> {
             if S::WIDE {
                 while c < channels {
                     let lanes = LANES.min(channels - c);
-                    if G == 1 && STEP > 0 && columns > 4 {
+                    if G == 1 && columns > 4 {
                         self.along::<S, 8, 1, STEP, G>(s, columns, inside, c, lanes);
                     } else {
                         self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, lanes);
@@ -218,13 +218,10 @@ impl Strip<'_> {
         v: usize,
         lanes: usize,
     ) -> S::V {
-        let p = from.wrapping_add(j * self.stride + v * LANES);
-        if EDGE {
-            // Without a branch, which would drive the sums out of registers.
-            let inside = (first.wrapping_add_unsigned(j) as usize) < self.width;
-            // SAFETY: no lanes are read outside the picture.
-            return unsafe { s.load_n(p, if inside { lanes } else { 0 }) };
+        if EDGE && first.wrapping_add_unsigned(j) as usize >= self.width {
+            return s.zero();
         }
+        let p = from.wrapping_add(j * self.stride + v * LANES);
         // Two vectors are whole ones; a single one may be a part, which AVX-512 loads as quickly.
         // SAFETY: handed on from the caller: the pixel is in the picture.
         unsafe {
