@@ -64,6 +64,13 @@ class Stopped(Exception):
     """The time is over."""
 
 
+def replace(path, text):
+    """Writes the file so that whoever reads it meanwhile sees the old text or the new, never a part."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
 class Work:
     """Runs commands side by side, keeps the results, and stops all of it when the time is over."""
 
@@ -121,7 +128,9 @@ class Work:
                 raise RuntimeError(f"{NET}: nothing to change for {variant}: {pattern}")
         path = self.args.output / "nets" / f"{variant}.toml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+        with self.lock:
+            # Another seed's run may be reading it.
+            replace(path, text)
         return path
 
     def judge(self, name, runs, flags=(), splits=SPLITS, threads=None):
@@ -136,9 +145,7 @@ class Work:
                 figures["members"] = [member["top1"] for member in answer["members"]]
             with self.lock:
                 self.results.setdefault(name, {})[split] = figures
-                part = self.path.with_suffix(".part")
-                part.write_text(json.dumps(self.results, indent=1, sort_keys=True) + "\n")
-                os.replace(part, self.path)
+                replace(self.path, json.dumps(self.results, indent=1, sort_keys=True) + "\n")
 
     def run(self, variant, seed, kinds):
         """One run from its first step to its last figure; False if the time or an error ended it."""
