@@ -18,7 +18,6 @@ NOT_RUN = 77
 # Loops in which the sums are stored, as measured, and why they may be. To be taken out when they are mended.
 KNOWN = {
     "norm/statistics.rs": (2, "AVX2: sums in f64 are four registers a vector, more than there are"),
-    "conv/depthwise/strip.rs": (2, "strides of 3 and more (AVX-512), groups of four (AVX2): a strip at a border; branchless 0.8 of the speed"),
 }
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*?)\s*$")

@@ -16,10 +16,8 @@ use crate::Cpu;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, STREAMED, Simd, dispatch, streams};
-use strip::{Seen, Strip};
+use strip::{Run, Strip};
 
-/// Runs of kernel elements in a table; larger kernels are summed in several passes.
-const RUNS: usize = 64;
 /// About the values that a task computes: 20 µs of work.
 const TASK: usize = 64 << 10;
 
@@ -44,27 +42,19 @@ pub(super) struct Grid {
     inside: Range<usize>,
 }
 
-/// Kernel elements that neighbouring source columns meet, three or one.
-struct Run {
-    /// Where the first of them sees the source, and its number among the taps.
-    at: [isize; 2],
-    tap: usize,
-    columns: usize,
-}
-
 impl Grid {
-    /// Pixels share columns where their step is as short as such a run.
-    fn new(phase: Phase, width: usize, each: usize) -> Grid {
+    /// `width`: source columns; `weights`: packed ones of a tap.
+    fn new(phase: Phase, width: usize, each: usize, weights: usize) -> Grid {
+        // Pixels share columns where their step is as short as three.
         let step = phase.source_step[1];
         let shares = step == 1 || step == 2 && each == 1;
         let mut runs = Vec::new();
         let mut tap = 0;
-        while tap < phase.taps.len() {
-            let at = phase.taps[tap].at;
+        while let Some(&Tap { at, .. }) = phase.taps.get(tap) {
             let beside = |(k, next): (usize, &Tap)| next.at == [at[0], at[1] + k as isize];
             let three = phase.taps[tap..].len() >= 3 && phase.taps[tap..][..3].iter().enumerate().all(beside);
             let columns = if shares && three { 3 } else { 1 };
-            runs.push(Run { at, tap, columns });
+            runs.push(Run { at, pixel: at[0] * width as isize + at[1], columns, weights: tap * weights });
             tap += columns;
         }
         let mut inside = 0..phase.count[1];
@@ -89,7 +79,8 @@ impl Depthwise {
             (source, target) = (target, source);
         }
         let taps = phases.iter().map(|p| p.taps.len()).sum();
-        let grids = phases.into_iter().map(|phase| Grid::new(phase, source[1], each)).collect();
+        let weights = each * channels.next_multiple_of(LANES);
+        let grids = phases.into_iter().map(|phase| Grid::new(phase, source[1], each, weights)).collect();
         Depthwise { source, target, channels, each, turned, grids, taps }
     }
 
@@ -197,58 +188,36 @@ impl Band<'_> {
     /// `STEP` is the source step, 0 for any; `G` the channels of a group.
     #[inline(always)]
     fn rows<S: Simd, const STEP: usize, const G: usize>(&self, s: S) {
-        let (plan, Grid { phase, runs, .. }) = (self.plan, self.grid);
-        let mut seen = [Seen::NOTHING; RUNS];
+        let (plan, Grid { phase, runs, inside }) = (self.plan, self.grid);
+        let [height, width] = plan.source;
         for row in self.rows.clone() {
             let pixel = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1];
             let pixel = pixel + phase.start[1];
+            let y = row * phase.source_step[0];
+            // Rows rise or fall from run to run, so that those in the picture are neighbours.
+            let seen = |run: &Run| y.wrapping_add_signed(run.at[0]) < height;
+            let first = runs.iter().position(seen).unwrap_or(runs.len());
+            let last = runs.iter().rposition(seen).map_or(first, |last| last + 1);
             let residual = self.epilogue.residual;
-            let whole = Strip {
-                seen: &[],
-                step: phase.source_step[1],
+            let strip = Strip {
+                runs: &runs[first..last],
+                x: self.source.wrapping_add((self.image * height + y) * width * self.source_stride),
                 stride: self.source_stride,
-                width: plan.source[1],
+                step: phase.source_step[1],
+                width,
+                weights: self.weights.as_ptr(),
                 weights_stride: plan.padded_channels(),
                 target: self.target.wrapping_add(pixel * self.target_stride),
                 target_step: phase.step[1] * self.target_stride,
-                first: true,
-                last: false,
                 stream: self.stream,
                 bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
                 residual: residual.map_or(std::ptr::null(), |r| r.data.as_ptr().wrapping_add(pixel * r.stride)),
                 residual_step: residual.map_or(0, |r| phase.step[1] * r.stride),
                 activation: self.epilogue.activation,
             };
-            let mut runs = runs.iter();
-            let (mut first, mut last) = (true, false);
-            while !last {
-                let mut count = 0;
-                while count < RUNS && !last {
-                    match runs.next() {
-                        Some(run) => count += usize::from(self.see(run, row, &mut seen[count])),
-                        None => last = true,
-                    }
-                }
-                let strip = Strip { seen: &seen[..count], first, last, ..whole };
-                // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
-                unsafe { strip.row::<S, STEP, G>(s, phase.count[1], &self.grid.inside, plan.channels) };
-                first = false;
-            }
+            // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
+            unsafe { strip.row::<S, STEP, G>(s, phase.count[1], inside, plan.channels) };
         }
-    }
-
-    /// Writes what column 0 of a row meets by a run, and says whether the picture has such a row.
-    #[inline(always)]
-    fn see(&self, run: &Run, row: usize, seen: &mut Seen) -> bool {
-        let [height, width] = self.plan.source;
-        let y = (row * self.grid.phase.source_step[0]).wrapping_add_signed(run.at[0]);
-        let pixel = ((self.image * height).wrapping_add(y)).wrapping_mul(width).wrapping_add_signed(run.at[1]);
-        // Field by field: a whole one would be read back before its parts have left the store queue.
-        seen.x = self.source.wrapping_add(pixel.wrapping_mul(self.source_stride));
-        seen.column = run.at[1];
-        seen.columns = run.columns;
-        seen.weights = self.weights.as_ptr().wrapping_add(run.tap * self.plan.each * self.plan.padded_channels());
-        y < height
     }
 }
 

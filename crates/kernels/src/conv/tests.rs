@@ -240,7 +240,7 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("EfficientNet depthwise, stride 2", shape([15, 17], 56, 56, 5, 2, 2, 56), 2),
         ("narrow depthwise outputs", shape([20, 13], 12, 12, 9, 1, 0, 12), 2),
         ("depthwise at a stride of 3", shape([16, 29], 48, 48, 5, 3, 2, 48), 2),
-        ("a depthwise kernel in several passes", shape([12, 12], 20, 20, 31, 1, 15, 20), 1),
+        ("a depthwise kernel larger than its picture", shape([12, 12], 20, 20, 31, 1, 15, 20), 1),
     ]
 }
 

@@ -3,8 +3,7 @@
 //! A multiply-add with an element of its own reads a source value for each pixel. Three neighbouring elements of a kernel row
 //! share what they see: 4 pixels are 12 multiply-adds for 6 source vectors and 3 of weights. Of a single vector of channels
 //! 8 pixels are summed, because 4 chains would wait for one another. Pixels at the left and right border read zeros where the
-//! picture ends; kernel rows that see only padding are left out. The last strip of a row begins earlier and computes some
-//! pixels again, where its sums are complete in one pass.
+//! picture ends; kernel rows that see only padding are left out. The last strip of a row stores the pixels that there are.
 
 use std::ops::Range;
 
@@ -12,38 +11,33 @@ use super::of_group;
 use crate::conv::Activation;
 use crate::simd::{LANES, Simd, load_part};
 
-/// What a run of kernel elements meets.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    /// The source of a row's column 0, as if the picture went on beyond its columns, and the number of that source column.
-    pub x: *const f32,
-    pub column: isize,
-    /// Three or one.
+/// Kernel elements that neighbouring source columns meet, three or one.
+pub(super) struct Run {
+    /// The source row and column that the first of them sees from the first target of all, and the pixel that is there, counted
+    /// as if each row went on in the next.
+    pub at: [isize; 2],
+    pub pixel: isize,
     pub columns: usize,
-    pub weights: *const f32,
+    /// Its place among the packed weights.
+    pub weights: usize,
 }
 
-impl Seen {
-    pub const NOTHING: Seen = Seen { x: std::ptr::null(), column: 0, columns: 0, weights: std::ptr::null() };
-}
-
-/// A row of targets, or what a pass adds to it. Null pointers mean: none.
-#[derive(Clone, Copy)]
+/// A row of targets. Null pointers mean: none.
 pub(super) struct Strip<'a> {
-    pub seen: &'a [Seen],
-    /// Source columns from a target to the next.
-    pub step: usize,
-    /// Values from a source pixel to the next, and pixels of a source row.
+    /// Those whose rows are in the picture.
+    pub runs: &'a [Run],
+    /// The source pixel of an offset of 0 from the row's first target, whether or not it is in the picture.
+    pub x: *const f32,
+    /// Values from a source pixel to the next, source columns from a target to the next, and the source's columns.
     pub stride: usize,
+    pub step: usize,
     pub width: usize,
+    pub weights: *const f32,
     pub weights_stride: usize,
     /// The target of column 0, and values from a target to the next.
     pub target: *mut f32,
     pub target_step: usize,
-    /// Whether this pass begins the sums, and whether it ends them.
-    pub first: bool,
-    pub last: bool,
-    /// Whether complete sums are streamed: see [`crate::simd::streams`].
+    /// Whether sums are streamed: see [`crate::simd::streams`].
     pub stream: bool,
     pub bias: *const f32,
     pub residual: *const f32,
@@ -55,7 +49,7 @@ impl Strip<'_> {
     /// All pixels and channels of a row, of whose columns `inside` see no border.
     ///
     /// # Safety
-    /// The pointers lead to pixels of `channels` values; where they don't, `seen` says so by its columns.
+    /// The pointers lead to pixels of `channels` values; what is outside the picture is not read.
     #[inline(always)]
     pub unsafe fn row<S: Simd, const STEP: usize, const G: usize>(
         &self,
@@ -76,7 +70,7 @@ impl Strip<'_> {
             if S::WIDE {
                 while c < channels {
                     let lanes = LANES.min(channels - c);
-                    if G == 1 && columns > 4 {
+                    if G == 1 && STEP != 2 && columns > 4 {
                         self.along::<S, 8, 1, STEP, G>(s, columns, inside, c, lanes);
                     } else {
                         self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, lanes);
@@ -90,7 +84,8 @@ impl Strip<'_> {
                 c += LANES;
             }
             if c < channels {
-                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, channels - c);
+                // As a remainder, so that the compiler knows that there are never all.
+                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, channels % LANES);
             }
         }
     }
@@ -133,19 +128,12 @@ impl Strip<'_> {
         let residual = self.residual.wrapping_add(column * self.residual_step + c);
         // SAFETY: handed on from the caller.
         unsafe {
-            if !self.first {
-                for p in 0..P {
-                    for v in 0..NV {
-                        let some = if EDGE && p >= count { 0 } else { lanes };
-                        acc[p][v] = s.load_n(target.wrapping_add(p * self.target_step + v * LANES).cast_const(), some);
-                    }
-                }
-            }
-            for seen in self.seen {
-                let first = seen.column.wrapping_add_unsigned(column * step);
-                let from = seen.x.wrapping_add(column * step * self.stride + c);
-                let weights = seen.weights.wrapping_add(c);
-                if STEP > 0 && seen.columns == 3 {
+            for run in self.runs {
+                let first = run.at[1].wrapping_add_unsigned(column * step);
+                let pixel = run.pixel.wrapping_add_unsigned(column * step);
+                let from = self.x.wrapping_offset(pixel.wrapping_mul(self.stride as isize)).wrapping_add(c);
+                let weights = self.weights.wrapping_add(run.weights + c);
+                if STEP > 0 && run.columns == 3 {
                     for v in 0..NV {
                         let mut w = [[s.zero(); G]; 3];
                         for k in 0..3 {
@@ -252,19 +240,17 @@ impl Strip<'_> {
             let residual = residual.wrapping_add(p * self.residual_step);
             for v in 0..NV {
                 let mut y = sums[v];
-                if self.last {
-                    if !self.bias.is_null() {
-                        y = s.add(y, s.load_n(self.bias.add(c + v * LANES), lanes));
-                    }
-                    if !self.residual.is_null() {
-                        y = s.add(y, s.load_n(residual.add(v * LANES), lanes));
-                    }
-                    y = self.activation.apply(s, y);
+                if !self.bias.is_null() {
+                    y = s.add(y, s.load_n(self.bias.add(c + v * LANES), lanes));
                 }
+                if !self.residual.is_null() {
+                    y = s.add(y, s.load_n(residual.add(v * LANES), lanes));
+                }
+                y = self.activation.apply(s, y);
                 let out = out.add(v * LANES);
                 if lanes < LANES {
                     s.store_n(out, y, lanes);
-                } else if self.stream && self.last {
+                } else if self.stream {
                     s.stream(out, y);
                 } else {
                     s.store(out, y);
