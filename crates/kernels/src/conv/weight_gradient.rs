@@ -210,13 +210,16 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a group's panels and of a panel's tiles: few, but four tasks a thread with those that the pictures give.
+    /// Parts of a group's panels and of a panel's tiles: few, but four tasks a thread with those that the pictures give. Panels
+    /// first: their filters are runs of dw of their own. Tiles of kernel rows write beside one another in every filter, so
+    /// that two threads' cache lines would go to and fro longer than the sums take.
     fn splits(&self, n: usize, threads: usize) -> Splits {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let (tiles, panels, taps) = (self.tiles(), self.panels(), self.phase.taps.len());
-        let splits = panels.div_ceil(MOST_FILTERS / self.panel);
+        let wanted = wanted.div_ceil(self.shape.groups * self.segments.count(n));
+        let splits = panels.div_ceil(MOST_FILTERS / self.panel).max(wanted.min(panels));
         let most = (SUMS / self.tile_len() / panels.div_ceil(splits)).min(MOST_TILES);
-        let few = wanted.div_ceil(self.shape.groups * splits * self.segments.count(n)).min(tiles.div_ceil(8));
+        let few = if self.padded.is_some() { 1 } else { wanted.div_ceil(splits).min(tiles.div_ceil(8)) };
         let together = if self.padded.is_none() && taps <= most && few <= tiles / taps { taps } else { 1 };
         Splits { panels: splits, tiles: few.max((tiles / together).div_ceil(most / together)), together }
     }
