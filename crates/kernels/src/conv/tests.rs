@@ -222,6 +222,8 @@ fn known_layers() -> Vec<(&'static str, ConvShape, usize)> {
         ("the same of more pixels", shape([6, 6], 21, 40, 6, 1, 0, 1), 3),
         ("few outputs of a large kernel", shape([9, 8], 20, 40, 7, 1, 0, 1), 14),
         ("more padding than picture", shape([4, 5], 36, 40, 9, 1, 4, 2), 13),
+        ("pointwise groups, several as one", shape([50, 41], 24, 30, 1, 1, 0, 6), 2),
+        ("groups on narrow pictures, several as one", shape([9, 7], 30, 36, 3, 1, 1, 6), 20),
         ("groups that share cache lines", shape([9, 11], 20, 40, 1, 1, 0, 2), 3),
         ("a stride that few kernel elements meet", shape([12, 13], 40, 72, 3, 4, 1, 1), 2),
         ("a large kernel on groups of four", shape([12, 12], 20, 20, 9, 1, 4, 5), 1),

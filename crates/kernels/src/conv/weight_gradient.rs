@@ -22,6 +22,7 @@ use super::padded::Padded;
 use super::phase::Phase;
 use super::planar::PlanarWeights;
 use super::whole::Whole;
+use super::widened::Widened;
 use super::winograd;
 use super::{Pixels, check_pixels};
 use crate::geometry::ConvShape;
@@ -143,7 +144,10 @@ impl WeightGradient {
 }
 
 struct Tiles {
+    /// The convolution, or a wider one whose groups are some of its groups: see [`Widened::groups`].
     shape: ConvShape,
+    /// Channels and filters of the convolution's own groups, outside which a wider one's sums are not wanted.
+    own: [usize; 2],
     output: [usize; 2],
     phase: Phase,
     segments: Segments,
@@ -154,23 +158,27 @@ struct Tiles {
     panel: usize,
 }
 
-/// How tasks share a group's tiles.
+/// How tasks share the groups and a group's tiles.
 struct Splits {
+    /// Groups of a part. Several read the same cache lines.
+    groups: usize,
     panels: usize,
     tiles: usize,
     /// Tiles that stay together: those of some channels at all taps, whose results are one run of a filter.
     together: usize,
 }
 
-/// A task's share of the gradient: tiles `tiles` of some filter panels of a group.
+/// A task's share of the gradient: tiles `tiles` of some filter panels of some groups.
 struct Part {
-    group: usize,
+    groups: Range<usize>,
     panels: Range<usize>,
     tiles: Range<usize>,
 }
 
 impl Tiles {
     fn new(shape: &ConvShape, isa: Isa) -> Tiles {
+        let own = [shape.group_channels(), shape.group_filters()];
+        let shape = &Widened::groups(shape).map_or(*shape, |widened| widened.shape());
         let mut phase = forward::phases(shape).swap_remove(0);
         let padded = Padded::new(shape);
         if let Some(padded) = &padded {
@@ -179,6 +187,7 @@ impl Tiles {
         let wide = isa == Isa::Avx512;
         Tiles {
             shape: *shape,
+            own,
             output: shape.output(),
             segments: Segments::new(shape.output()),
             phase,
@@ -216,21 +225,31 @@ impl Tiles {
     fn splits(&self, n: usize, threads: usize) -> Splits {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
         let (tiles, panels, taps) = (self.tiles(), self.panels(), self.phase.taps.len());
-        let wanted = wanted.div_ceil(self.shape.groups * self.segments.count(n));
+        let wanted = wanted.div_ceil(self.segments.count(n));
+        let fit =
+            |&groups: &usize| self.shape.groups / groups >= wanted && groups * self.sums(tiles + 1, panels) <= SUMS;
+        let groups = (1..=self.shape.groups).rev().filter(|&groups| self.shape.groups.is_multiple_of(groups)).find(fit);
+        let groups = groups.unwrap_or(1);
+        let wanted = wanted.div_ceil(self.shape.groups / groups);
         let splits = panels.div_ceil(MOST_FILTERS / self.panel).max(wanted.min(panels));
         let most = (SUMS / self.tile_len() / panels.div_ceil(splits)).min(MOST_TILES);
         let few = if self.padded.is_some() { 1 } else { wanted.div_ceil(splits).min(tiles.div_ceil(8)) };
         let together = if self.padded.is_none() && taps <= most && few <= tiles / taps { taps } else { 1 };
-        Splits { panels: splits, tiles: few.max((tiles / together).div_ceil(most / together)), together }
+        Splits { groups, panels: splits, tiles: few.max((tiles / together).div_ceil(most / together)), together }
+    }
+
+    /// Values of so many tiles of so many panels.
+    fn sums(&self, tiles: usize, panels: usize) -> usize {
+        tiles * panels * self.tile_len()
     }
 
     fn part(&self, part: usize, splits: &Splits, bias: bool) -> Part {
         let (units, panels) = (self.tiles() / splits.together, self.panels());
         let (rest, tile) = (part / splits.tiles, part % splits.tiles);
-        let (group, panel) = (rest / splits.panels, rest % splits.panels);
+        let (groups, panel) = (rest / splits.panels * splits.groups, rest % splits.panels);
         let end = (tile + 1) * units / splits.tiles * splits.together;
         Part {
-            group,
+            groups: groups..groups + splits.groups,
             panels: panel * panels / splits.panels..(panel + 1) * panels / splits.panels,
             tiles: tile * units / splits.tiles * splits.together..end + usize::from(bias && tile + 1 == splits.tiles),
         }
@@ -281,11 +300,11 @@ impl Tiles {
         let splits = self.splits(n, threads);
         let panels = self.panels().div_ceil(splits.panels);
         let tiles = (self.tiles() / splits.together).div_ceil(splits.tiles) * splits.together;
-        let tiles = (tiles + usize::from(bias)) * panels;
+        let sums = splits.groups * self.sums(tiles + usize::from(bias), panels);
         let scratch = self.copy_len() + self.most_pixels() * panels * self.panel + LANES;
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let parts = splits.panels * splits.tiles * self.shape.groups;
-        Reduction::new(self.segments, n, parts, tiles * self.tile_len(), scratch, wanted)
+        let parts = splits.panels * splits.tiles * (self.shape.groups / splits.groups);
+        Reduction::new(self.segments, n, parts, sums, scratch, wanted)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -302,7 +321,8 @@ impl Tiles {
         let shape = &self.shape;
         check_pixels("x", x.data.len(), x.stride, n * shape.input[0] * shape.input[1], shape.channels);
         check_pixels("dy", dy.data.len(), dy.stride, n * self.output[0] * self.output[1], shape.filters);
-        assert!(dw.len() >= shape.weights(), "dw: {} values of {}", dw.len(), shape.weights());
+        let weights = shape.weights() / shape.group_channels() * self.own[0];
+        assert!(dw.len() >= weights, "dw: {} values of {weights}", dw.len());
         let threads = cpu.pool().threads();
         let bias = db.is_some();
         if let Some(db) = &db {

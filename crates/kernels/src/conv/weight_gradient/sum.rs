@@ -57,18 +57,23 @@ impl SegmentSum<'_> {
             }
         }
         let mut start = Start::Zero;
+        let sums = plan.sums(self.part.tiles.len(), self.part.panels.len());
         for block in plan.blocks(self.segment) {
-            // SAFETY: as the caller vouches.
-            unsafe { self.sum_block(s, &block, copy, scratch.as_mut_ptr(), out, start) };
+            for (group, out) in self.part.groups.clone().zip(out.chunks_exact_mut(sums)) {
+                // SAFETY: as the caller vouches.
+                unsafe { self.sum_block(s, group, &block, copy, scratch.as_mut_ptr(), out, start) };
+            }
             start = Start::Continued;
         }
     }
 
-    /// Adds a block's pixels to the sums, or begins them.
+    /// Adds a block's pixels to the sums of a group, or begins them.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn sum_block<S: Simd>(
         &self,
         s: S,
+        group: usize,
         block: &Segment,
         copy: *const f32,
         packed: *mut f32,
@@ -77,7 +82,7 @@ impl SegmentSum<'_> {
     ) {
         let plan = self.plan;
         let [height, width] = plan.output;
-        let (group, panels) = (self.part.group, self.part.panels.clone());
+        let panels = self.part.panels.clone();
         let Segment { images, rows } = block;
         let (pixels, a_picture) = (images.len() * rows.len() * width, rows.len() * width);
         let (first_filter, end_filter) = (panels.start * plan.panel, panels.end * plan.panel);
@@ -86,8 +91,10 @@ impl SegmentSum<'_> {
         let dy_of = |image: usize| {
             self.dy.data.as_ptr().wrapping_add((image * height + rows.start) * width * self.dy.stride + filter)
         };
-        let in_place =
-            lanes.is_multiple_of(LANES) && (S::WIDE || panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
+        // Lanes beyond the group's are another group's or pixel's and are not written, but have to exist.
+        let last = ((images.end - 1) * height + rows.end) * width - 1;
+        let exist = last * self.dy.stride + filter + lanes.next_multiple_of(LANES) <= self.dy.data.len();
+        let in_place = exist && (S::WIDE || panels.len() == 1 || self.part.tiles.len() <= IN_PLACE);
         if !in_place {
             for (i, image) in images.clone().enumerate() {
                 let places = i * a_picture..(i + 1) * a_picture;
