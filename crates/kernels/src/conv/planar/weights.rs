@@ -55,19 +55,20 @@ impl PlanarWeights {
         let vectors = filters.div_ceil(LANES);
         let fits = |&groups: &usize| shape.groups.is_multiple_of(groups) && groups * sums <= SUMS;
         let together = (1..=LANES / channels.min(filters).min(LANES)).rev().find(fits).unwrap_or(1);
-        let copied = if shape.channels > 1 || step > 1 { down * step } else { 0 };
-        let turns = TURN * (vectors + copied) / together;
+        let squares = |channels: usize| (together * channels).div_ceil(LANES);
+        let copied = if shape.channels > 1 || step > 1 { down * step * squares(channels) } else { 0 };
+        let turns = TURN * (squares(filters) + copied) / together;
         let across_pixels = (sums / 2 + turns) * width.next_multiple_of(LANES) / width;
         // Chains of sums hide the latency of a multiply-add: there are as many as a copied kernel row has values, or an element.
         let row = if Padded::new(shape).is_some() { shape.window.kernel[1] } else { 1 };
         let chains = row * channels * vectors;
         let across_filters = LANES * taps * channels * vectors * 8 / chains.clamp(1, 8) / 2 + OVERHEAD;
         // Groups fill a vector of filters badly: of 8 channels and filters, tiles are faster only where rows fill less than half of
-        // their vectors.
+        // their vectors. Where they fill it, turning counts twice: pixels of many filters lie far apart.
         let pays = if shape.groups == 1 || [down, step] != [1, 1] {
             across_pixels * 5 <= across_filters * 4
         } else {
-            2 * width > width.next_multiple_of(LANES)
+            2 * width > width.next_multiple_of(LANES) && (filters <= LANES || across_pixels + turns <= across_filters)
         };
         if !pays {
             return None;
