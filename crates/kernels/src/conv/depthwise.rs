@@ -38,22 +38,39 @@ pub(super) struct Depthwise {
 pub(super) struct Grid {
     phase: Phase,
     runs: Vec<Run>,
-    /// The columns whose taps are all inside the picture's.
-    inside: Range<usize>,
+    /// Of every so many columns, those that share source columns: how many there are, and which of them see no border.
+    columns: Vec<(usize, Range<usize>)>,
+    /// Source columns from one that a strip reads to the next, and how many of these lie between its targets: 1, 2, or 0 where
+    /// they share none.
+    gap: usize,
+    share: usize,
 }
+
+/// Targets of a strip.
+const STRIP: usize = 4;
 
 impl Grid {
     /// `width`: source columns; `weights`: packed ones of a tap.
     fn new(phase: Phase, width: usize, each: usize, weights: usize) -> Grid {
-        // Pixels share columns where their step is as short as three.
-        let step = phase.source_step[1];
-        let shares = step == 1 || step == 2 && each == 1;
+        let (step, columns) = (phase.source_step[1], phase.count[1]);
+        let gap = match phase.taps[..] {
+            [ref first, ref second, ..] if first.at[0] == second.at[0] => (second.at[1] - first.at[1]).unsigned_abs(),
+            _ => 1,
+        };
+        // Targets so far apart as elements are share columns, and those that are twice as far.
+        let may = each == 1 && gap.is_multiple_of(step) && gap / step * STRIP <= columns;
+        let apart = if may { gap / step } else { 1 };
+        let share = match apart * step {
+            far if far == gap && (gap == 1 || each == 1) => 1,
+            2 if gap == 1 && each == 1 => 2,
+            _ => 0,
+        };
         let mut runs = Vec::new();
         let mut tap = 0;
         while let Some(&Tap { at, .. }) = phase.taps.get(tap) {
-            let beside = |(k, next): (usize, &Tap)| next.at == [at[0], at[1] + k as isize];
+            let beside = |(k, next): (usize, &Tap)| next.at == [at[0], at[1] + (k * gap) as isize];
             let three = phase.taps[tap..].len() >= 3 && phase.taps[tap..][..3].iter().enumerate().all(beside);
-            let columns = if shares && three { 3 } else { 1 };
+            let columns = if share > 0 && three { 3 } else { 1 };
             runs.push(Run { at, pixel: at[0] * width as isize + at[1], columns, weights: tap * weights });
             tap += columns;
         }
@@ -61,7 +78,10 @@ impl Grid {
         for tap in &phase.taps {
             inside = met(inside, step, tap.at[1], width);
         }
-        Grid { phase, runs, inside: inside.start.min(inside.end)..inside.end }
+        let of = |first: usize, columns: usize| columns.saturating_sub(first).div_ceil(apart);
+        let inside = |first: usize| of(first, inside.start.min(inside.end))..of(first, inside.end);
+        let columns = (0..apart.min(columns)).map(|first| (of(first, columns), inside(first))).collect();
+        Grid { phase, runs, columns, gap: if share > 0 { gap } else { apart * step }, share }
     }
 }
 
@@ -171,12 +191,13 @@ impl Kernel for Band<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match (self.plan.each, self.grid.phase.source_step[1]) {
-            (1, 1) => self.rows::<S, 1, 1>(s),
-            (1, 2) => self.rows::<S, 2, 1>(s),
-            (1, _) => self.rows::<S, 0, 1>(s),
-            (_, 1) => self.rows::<S, 1, 4>(s),
-            _ => self.rows::<S, 0, 4>(s),
+        match (self.plan.each, self.grid.share, self.grid.gap) {
+            (1, 2, _) => self.rows::<S, 2, 1, false>(s),
+            (1, _, 1) => self.rows::<S, 1, 1, false>(s),
+            (1, 1, _) => self.rows::<S, 1, 1, true>(s),
+            (1, _, _) => self.rows::<S, 0, 1, true>(s),
+            (_, _, 1) => self.rows::<S, 1, 4, false>(s),
+            _ => self.rows::<S, 0, 4, true>(s),
         }
         if self.stream {
             s.fence();
@@ -185,10 +206,11 @@ impl Kernel for Band<'_> {
 }
 
 impl Band<'_> {
-    /// `STEP` is the source step, 0 for any; `G` the channels of a group.
+    /// `STEP` is the grid's `share`, or 1 where the gap is one column; `G` the channels of a group; `GAP` says that the grid's gap may be more than one column.
     #[inline(always)]
-    fn rows<S: Simd, const STEP: usize, const G: usize>(&self, s: S) {
-        let (plan, Grid { phase, runs, inside }) = (self.plan, self.grid);
+    fn rows<S: Simd, const STEP: usize, const G: usize, const GAP: bool>(&self, s: S) {
+        let (plan, Grid { phase, runs, columns, gap, .. }) = (self.plan, self.grid);
+        let apart = columns.len();
         let [height, width] = plan.source;
         for row in self.rows.clone() {
             let pixel = (self.image * plan.target[0] + phase.start[0] + row * phase.step[0]) * plan.target[1];
@@ -198,25 +220,33 @@ impl Band<'_> {
             let seen = |run: &Run| y.wrapping_add_signed(run.at[0]) < height;
             let first = runs.iter().position(seen).unwrap_or(runs.len());
             let last = runs.iter().rposition(seen).map_or(first, |last| last + 1);
+            let runs = &runs[first..last];
             let residual = self.epilogue.residual;
-            let strip = Strip {
-                runs: &runs[first..last],
-                x: self.source.wrapping_add((self.image * height + y) * width * self.source_stride),
-                stride: self.source_stride,
-                step: phase.source_step[1],
-                width,
-                weights: self.weights.as_ptr(),
-                weights_stride: plan.padded_channels(),
-                target: self.target.wrapping_add(pixel * self.target_stride),
-                target_step: phase.step[1] * self.target_stride,
-                stream: self.stream,
-                bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
-                residual: residual.map_or(std::ptr::null(), |r| r.data.as_ptr().wrapping_add(pixel * r.stride)),
-                residual_step: residual.map_or(0, |r| phase.step[1] * r.stride),
-                activation: self.epilogue.activation,
-            };
-            // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
-            unsafe { strip.row::<S, STEP, G>(s, phase.count[1], inside, plan.channels) };
+            // Strips take every so many columns.
+            for (first, (count, inside)) in columns.iter().enumerate() {
+                let pixel = pixel + first * phase.step[1];
+                let strip = Strip {
+                    runs,
+                    x: self.source.wrapping_add((self.image * height + y) * width * self.source_stride),
+                    stride: self.source_stride,
+                    column: first * phase.source_step[1],
+                    step: apart * phase.source_step[1],
+                    gap: *gap,
+                    far: gap * self.source_stride,
+                    width,
+                    weights: self.weights.as_ptr(),
+                    weights_stride: plan.padded_channels(),
+                    target: self.target.wrapping_add(pixel * self.target_stride),
+                    target_step: apart * phase.step[1] * self.target_stride,
+                    stream: self.stream,
+                    bias: self.epilogue.bias.map_or(std::ptr::null(), |b| b.as_ptr()),
+                    residual: residual.map_or(std::ptr::null(), |r| r.data.as_ptr().wrapping_add(pixel * r.stride)),
+                    residual_step: residual.map_or(0, |r| apart * phase.step[1] * r.stride),
+                    activation: self.epilogue.activation,
+                };
+                // SAFETY: who made the band checked what it reads and writes; tasks write different rows.
+                unsafe { strip.row::<S, STEP, G, GAP>(s, *count, inside, plan.channels) };
+            }
         }
     }
 }

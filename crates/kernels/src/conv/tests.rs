@@ -254,6 +254,13 @@ fn known_layers_agree_with_the_reference() {
         let shape = ConvShape { input: [7, 12], channels: 40, filters: 40, groups, window };
         cpus_of(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
     }
+    // Depthwise strips of every so many columns: as far as elements are apart, half as far, and not where few are.
+    for (stride, dilation, width) in [(1, 2, 23), (2, 2, 23), (2, 4, 41), (3, 6, 37), (1, 6, 20), (3, 2, 29)] {
+        let window =
+            Window { padding: [3, 5, 4, 2], dilation: [2, dilation], stride: [1, stride], ..Window::new([3, 5]) };
+        let shape = ConvShape { input: [11, width], channels: 20, filters: 20, groups: 20, window };
+        cpus_of(2).iter().for_each(|cpu| Problem { exact: true, ..Problem::new(shape, 2, [0, 0]) }.check(cpu));
+    }
     // Kernel rows that see only padding.
     let window = Window { padding: [6; 4], dilation: [6, 5], ..Window::new([4, 3]) };
     let shape = ConvShape { input: [9, 14], channels: 20, filters: 40, groups: 1, window };

@@ -28,9 +28,15 @@ pub(super) struct Strip<'a> {
     pub runs: &'a [Run],
     /// The source pixel of an offset of 0 from the row's first target, whether or not it is in the picture.
     pub x: *const f32,
-    /// Values from a source pixel to the next, source columns from a target to the next, and the source's columns.
+    /// Values from a source pixel to the next.
     pub stride: usize,
+    /// Source columns that the first target is on, from a target to the next, and from one that is read to the next.
+    pub column: usize,
     pub step: usize,
+    pub gap: usize,
+    /// Values from a source column that is read to the next.
+    pub far: usize,
+    /// The source's columns.
     pub width: usize,
     pub weights: *const f32,
     pub weights_stride: usize,
@@ -51,7 +57,7 @@ impl Strip<'_> {
     /// # Safety
     /// The pointers lead to pixels of `channels` values; what is outside the picture is not read.
     #[inline(always)]
-    pub unsafe fn row<S: Simd, const STEP: usize, const G: usize>(
+    pub unsafe fn row<S: Simd, const STEP: usize, const G: usize, const GAP: bool>(
         &self,
         s: S,
         columns: usize,
@@ -63,7 +69,7 @@ impl Strip<'_> {
         unsafe {
             if S::WIDE && G == 1 {
                 while c + 2 * LANES <= channels {
-                    self.along::<S, 4, 2, STEP, G>(s, columns, inside, c, LANES);
+                    self.along::<S, 4, 2, STEP, G, GAP>(s, columns, inside, c, LANES);
                     c += 2 * LANES;
                 }
             }
@@ -71,28 +77,28 @@ impl Strip<'_> {
                 while c < channels {
                     let lanes = LANES.min(channels - c);
                     if G == 1 && STEP != 2 && columns > 4 {
-                        self.along::<S, 8, 1, STEP, G>(s, columns, inside, c, lanes);
+                        self.along::<S, 8, 1, STEP, G, GAP>(s, columns, inside, c, lanes);
                     } else {
-                        self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, lanes);
+                        self.along::<S, 4, 1, STEP, G, GAP>(s, columns, inside, c, lanes);
                     }
                     c += LANES;
                 }
                 return;
             }
             while c + LANES <= channels {
-                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, LANES);
+                self.along::<S, 4, 1, STEP, G, GAP>(s, columns, inside, c, LANES);
                 c += LANES;
             }
             if c < channels {
                 // As a remainder, so that the compiler knows that there are never all.
-                self.along::<S, 4, 1, STEP, G>(s, columns, inside, c, channels % LANES);
+                self.along::<S, 4, 1, STEP, G, GAP>(s, columns, inside, c, channels % LANES);
             }
         }
     }
 
     /// `NV` vectors of channels of all pixels, `P` at a time.
     #[inline(always)]
-    unsafe fn along<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize>(
+    unsafe fn along<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize, const GAP: bool>(
         &self,
         s: S,
         columns: usize,
@@ -104,9 +110,9 @@ impl Strip<'_> {
             // SAFETY: handed on from the caller.
             unsafe {
                 if inside.start <= column && column + P <= inside.end {
-                    self.pixels::<S, P, NV, STEP, G, false>(s, column, P, c, lanes);
+                    self.pixels::<S, P, NV, STEP, G, GAP, false>(s, column, P, c, lanes);
                 } else {
-                    self.pixels::<S, P, NV, STEP, G, true>(s, column, P.min(columns - column), c, lanes);
+                    self.pixels::<S, P, NV, STEP, G, GAP, true>(s, column, P.min(columns - column), c, lanes);
                 }
             }
         }
@@ -114,7 +120,15 @@ impl Strip<'_> {
 
     /// `P` pixels, the first `count` of which exist. `EDGE`: some of the source columns may be outside the picture.
     #[inline(always)]
-    unsafe fn pixels<S: Simd, const P: usize, const NV: usize, const STEP: usize, const G: usize, const EDGE: bool>(
+    unsafe fn pixels<
+        S: Simd,
+        const P: usize,
+        const NV: usize,
+        const STEP: usize,
+        const G: usize,
+        const GAP: bool,
+        const EDGE: bool,
+    >(
         &self,
         s: S,
         column: usize,
@@ -122,15 +136,15 @@ impl Strip<'_> {
         c: usize,
         lanes: usize,
     ) {
-        let step = if STEP > 0 { STEP } else { self.step };
+        let on = if GAP { self.column + column * self.step } else { column * STEP };
         let mut acc = [[s.zero(); NV]; P];
         let target = self.target.wrapping_add(column * self.target_step + c);
         let residual = self.residual.wrapping_add(column * self.residual_step + c);
         // SAFETY: handed on from the caller.
         unsafe {
             for run in self.runs {
-                let first = run.at[1].wrapping_add_unsigned(column * step);
-                let pixel = run.pixel.wrapping_add_unsigned(column * step);
+                let first = run.at[1].wrapping_add_unsigned(on);
+                let pixel = run.pixel.wrapping_add_unsigned(on);
                 let from = self.x.wrapping_offset(pixel.wrapping_mul(self.stride as isize)).wrapping_add(c);
                 let weights = self.weights.wrapping_add(run.weights + c);
                 if STEP > 0 && run.columns == 3 {
@@ -142,7 +156,7 @@ impl Strip<'_> {
                             }
                         }
                         for j in 0..(P - 1) * STEP + 3 {
-                            let x = self.source::<S, NV, EDGE>(s, from, first, j, v, lanes);
+                            let x = self.source::<S, NV, GAP, EDGE>(s, from, first, j, v, lanes);
                             for i in 0..G {
                                 let x = of_group::<S, G>(s, x, i);
                                 for k in 0..3 {
@@ -161,7 +175,7 @@ impl Strip<'_> {
                             w[i] = s.load(weights.add(i * self.weights_stride + v * LANES));
                         }
                         for p in 0..P {
-                            let x = self.source::<S, NV, EDGE>(s, from, first, p * step, v, lanes);
+                            let x = self.source::<S, NV, GAP, EDGE>(s, from, first, p * STEP.max(1), v, lanes);
                             for i in 0..G {
                                 acc[p][v] = s.fma(of_group::<S, G>(s, x, i), w[i], acc[p][v]);
                             }
@@ -195,9 +209,9 @@ impl Strip<'_> {
         }
     }
 
-    /// The source `j` columns on from the one numbered `first`, or zeros.
+    /// The `j`th source column that is read from the one numbered `first` on, or zeros.
     #[inline(always)]
-    unsafe fn source<S: Simd, const NV: usize, const EDGE: bool>(
+    unsafe fn source<S: Simd, const NV: usize, const GAP: bool, const EDGE: bool>(
         &self,
         s: S,
         from: *const f32,
@@ -206,10 +220,11 @@ impl Strip<'_> {
         v: usize,
         lanes: usize,
     ) -> S::V {
-        if EDGE && first.wrapping_add_unsigned(j) as usize >= self.width {
+        let [gap, far] = if GAP { [self.gap, self.far] } else { [1, self.stride] };
+        if EDGE && first.wrapping_add_unsigned(j * gap) as usize >= self.width {
             return s.zero();
         }
-        let p = from.wrapping_add(j * self.stride + v * LANES);
+        let p = from.wrapping_add(j * far + v * LANES);
         // Two vectors are whole ones; a single one may be a part, which AVX-512 loads as quickly.
         // SAFETY: handed on from the caller: the pixel is in the picture.
         unsafe {
