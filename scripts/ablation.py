@@ -67,7 +67,10 @@ class Stopped(Exception):
 def replace(path, text):
     """Writes the file so that whoever reads it meanwhile sees the old text or the new, never a part."""
     part = path.with_suffix(".part")
-    part.write_text(text)
+    with open(part, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 

@@ -46,7 +46,7 @@ pub(super) struct Grid {
     share: usize,
 }
 
-/// Targets of a strip.
+/// Targets of the shorter strips: with fewer columns of a kind, most of a strip would be computed for nothing.
 const STRIP: usize = 4;
 
 impl Grid {
@@ -206,7 +206,8 @@ impl Kernel for Band<'_> {
 }
 
 impl Band<'_> {
-    /// `STEP` is the grid's `share`, or 1 where the gap is one column; `G` the channels of a group; `GAP` says that the grid's gap may be more than one column.
+    /// `STEP` is the grid's `share`, or 1 where the gap is one column; `G` the channels of a group; `GAP` says that the gap may be
+    /// more than one column.
     #[inline(always)]
     fn rows<S: Simd, const STEP: usize, const G: usize, const GAP: bool>(&self, s: S) {
         let (plan, Grid { phase, runs, columns, gap, .. }) = (self.plan, self.grid);

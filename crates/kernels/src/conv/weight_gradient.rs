@@ -219,8 +219,8 @@ impl Tiles {
         self.rows * self.panel
     }
 
-    /// Parts of a group's panels and of a panel's tiles: few, but four tasks a thread with those that the pictures give. Panels
-    /// first: their filters are runs of dw of their own. Tiles of kernel rows write beside one another in every filter, so
+    /// Parts of the groups, of a group's panels and of a panel's tiles: few, but four tasks a thread with those that the pictures
+    /// give. Panels before tiles: their filters are runs of dw of their own. Tiles of kernel rows write beside one another in every filter, so
     /// that two threads' cache lines would go to and fro longer than the sums take.
     fn splits(&self, n: usize, threads: usize) -> Splits {
         let wanted = if threads == 1 { 1 } else { 4 * threads };
