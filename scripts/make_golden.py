@@ -80,6 +80,8 @@ LAYERS = {
     "conv_same_stride_dilation": ([2, 3, 8, 9], '{ type = "conv", filters = 4, kernel = 3, stride = 3, dilation = 2, padding = "same" }'),
     "conv_full": ([2, 3, 4, 5], '{ type = "conv", filters = 4, kernel = 3, padding = "full" }'),
     "conv_full_dilation": ([2, 3, 4, 5], '{ type = "conv", filters = 4, kernel = [2, 3], dilation = 2, padding = "full" }'),
+    "conv_few_outputs": ([2, 32, 6, 5], '{ type = "conv", filters = 48, kernel = [4, 5], stride = 2 }'),
+    "conv_few_filters_stride": ([1, 12, 11, 48], '{ type = "conv", filters = 6, kernel = 5, stride = 3, padding = 2 }'),
     "conv_groups": ([2, 6, 6, 5], '{ type = "conv", filters = 9, kernel = 3, groups = 3, padding = 1 }'),
     "conv_groups_channels": ([1, 16, 14, 13], '{ type = "conv", filters = 32, kernel = 3, groups = 4, padding = 1 }'),
     "conv_groups_rows": ([1, 8, 13, 12], '{ type = "conv", filters = 32, kernel = 5, groups = 2, stride = 2, padding = 2 }'),

@@ -1,6 +1,7 @@
 //! The gradient with respect to the input.
 
 use super::choice::{Pass, pays};
+use super::col2im::Col2im;
 use super::depthwise::Depthwise;
 use super::indirect::{Indirect, WeightSteps};
 use super::phase::{Phase, Tap};
@@ -10,7 +11,7 @@ use super::whole::Whole;
 use super::widened::Widened;
 use super::winograd::{self, Product};
 use super::{Epilogue, Pixels, PixelsMut};
-use crate::elementwise::{self, View, ViewMut};
+use crate::elementwise::{self, Extent, View, ViewMut};
 use crate::geometry::{ConvShape, Window};
 use crate::simd::LANES;
 use crate::{Cpu, Isa};
@@ -26,7 +27,7 @@ enum Algorithm {
     Depthwise(Depthwise),
     Rows(Rows),
     Winograd(Product),
-    Whole(Whole),
+    Col2im(Col2im),
     /// That of a convolution with fewer groups.
     Widened(Widened, Box<DataGradient>),
 }
@@ -34,8 +35,8 @@ enum Algorithm {
 impl DataGradient {
     /// Plans the data gradient of the convolution `shape`; `isa` and `exact` as in [`super::Forward::new`].
     pub fn new(shape: &ConvShape, isa: Isa, exact: bool) -> DataGradient {
-        if let Some(plan) = Whole::new(shape) {
-            return DataGradient { algorithm: Algorithm::Whole(plan) };
+        if let (Some(_), Some(plan)) = (Whole::new(shape), Col2im::new(shape)) {
+            return DataGradient { algorithm: Algorithm::Col2im(plan) };
         }
         let winograd = |shape: &ConvShape| {
             DataGradient::winograd(shape, isa).filter(|_| !exact && pays(shape, Pass::DataGradient))
@@ -44,16 +45,14 @@ impl DataGradient {
             return winograd;
         }
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
-        let joined = Widened::groups(shape);
+        let joined = Widened::targets(shape, shape.group_channels(), across_channels);
         let weights = weight_steps(shape);
-        let groups = |shape: &ConvShape| [shape.groups, shape.group_filters(), shape.group_channels()];
-        let wider = groups(&joined.map_or(*shape, |widened| widened.shape()));
+        let elsewhere = across_channels(&joined.map_or(*shape, |widened| widened.shape()));
         let (groups, grids) = (groups(shape), phases(shape));
-        let elsewhere = planar::across_channels(&grids, wider, Beside::LookedUp);
         let rows = Rows::new(shape, isa);
         let planar = Planar::new(shape.output(), shape.input, groups, &grids, weights, elsewhere);
         // The rows' estimate counts products alone.
-        let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.cycles() * 5));
+        let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.products() * 5));
         let algorithm = if Depthwise::fits(shape) {
             Algorithm::Depthwise(Depthwise::new(shape, true, phases(shape)))
         } else if let Some(plan) = planar.filter(|_| more.is_none()) {
@@ -65,7 +64,14 @@ impl DataGradient {
         } else {
             Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, grids, weights, isa))
         };
-        DataGradient { algorithm }
+        let col2im = Col2im::new(shape).filter(|plan| {
+            plan.pays(|n| match &algorithm {
+                Algorithm::Indirect(plan) => plan.cycles(n),
+                Algorithm::Rows(plan) => plan.cycles(n),
+                _ => 0,
+            })
+        });
+        DataGradient { algorithm: col2im.map_or(algorithm, Algorithm::Col2im) }
     }
 
     /// Winograd's form where it is possible, as [`super::Forward::winograd`].
@@ -83,7 +89,7 @@ impl DataGradient {
             isa,
             zeros: vec![0.0; shape.filters],
         };
-        winograd::fits(shape).then(|| DataGradient { algorithm: Algorithm::Winograd(plan()) })
+        winograd::gradients_fit(shape).then(|| DataGradient { algorithm: Algorithm::Winograd(plan()) })
     }
 
     /// The name of the kernel that was chosen.
@@ -94,7 +100,7 @@ impl DataGradient {
             Algorithm::Depthwise(plan) => plan.name(),
             Algorithm::Rows(_) => "rows",
             Algorithm::Winograd(_) => "winograd",
-            Algorithm::Whole(_) => "linear",
+            Algorithm::Col2im(_) => "col2im",
             Algorithm::Widened(..) => "widened",
         }
     }
@@ -106,7 +112,7 @@ impl DataGradient {
             Algorithm::Planar(plan) => plan.packed_len(),
             Algorithm::Depthwise(plan) => plan.packed_len(),
             Algorithm::Rows(plan) => plan.packed_len(),
-            Algorithm::Winograd(_) | Algorithm::Whole(_) => 0,
+            Algorithm::Winograd(_) | Algorithm::Col2im(_) => 0,
             Algorithm::Widened(widened, _) => widened.shape().weights(),
         };
         len.next_multiple_of(LANES)
@@ -120,7 +126,7 @@ impl DataGradient {
             Algorithm::Planar(plan) => packed + plan.workspace_len(threads),
             Algorithm::Rows(plan) => packed + plan.workspace_len(threads),
             Algorithm::Winograd(plan) => plan.plain_workspace_len(batch, threads),
-            Algorithm::Whole(plan) => plan.workspace_len(),
+            Algorithm::Col2im(plan) => plan.workspace_len(threads),
             Algorithm::Widened(_, wider) => packed + wider.workspace_len(batch, threads),
         }
     }
@@ -162,13 +168,13 @@ impl DataGradient {
             Algorithm::Rows(plan) => {
                 plan.pack(weights, packed);
                 plan.run(cpu, n, dy, packed, PixelsMut { data: &mut *dx.data, ..dx }, rest);
-                if let Some(added) = added {
-                    let (added, dx) = (View::strided(added.data, added.stride), ViewMut::strided(dx.data, dx.stride));
-                    elementwise::add(cpu, plan.extent(n), None, added, false, dx);
-                }
+                add(cpu, &plan.shape, n, added, dx);
             }
             Algorithm::Winograd(plan) => plan.run(cpu, n, dy, winograd::Weights::Plain(weights), &epilogue, dx, rest),
-            Algorithm::Whole(plan) => plan.data_gradient(cpu, n, dy, weights, added, dx, rest),
+            Algorithm::Col2im(plan) => {
+                plan.run(cpu, n, dy, weights, PixelsMut { data: &mut *dx.data, ..dx }, rest);
+                add(cpu, &plan.shape, n, added, dx);
+            }
             Algorithm::Widened(widened, wider) => {
                 let expanded = &mut packed[..widened.shape().weights()];
                 widened.expand(weights, expanded);
@@ -176,6 +182,24 @@ impl DataGradient {
             }
         }
     }
+}
+
+/// Adds another gradient of `n` inputs.
+fn add(cpu: &Cpu, shape: &ConvShape, n: usize, added: Option<Pixels>, dx: PixelsMut) {
+    let Some(added) = added else { return };
+    let extent = Extent { samples: n, pixels: shape.input[0] * shape.input[1], channels: shape.channels };
+    let (added, dx) = (View::strided(added.data, added.stride), ViewMut::strided(dx.data, dx.stride));
+    elementwise::add(cpu, extent, None, added, false, dx);
+}
+
+/// Groups, and a group's source and target channels.
+fn groups(shape: &ConvShape) -> [usize; 3] {
+    [shape.groups, shape.group_filters(), shape.group_channels()]
+}
+
+/// About the cycles of a picture by vectors of channels.
+fn across_channels(shape: &ConvShape) -> usize {
+    planar::across_channels(&phases(shape), groups(shape), Beside::LookedUp)
 }
 
 /// Its sums run over filters, and its outputs are channels.

@@ -49,16 +49,10 @@ impl Forward {
             return Forward::plain(shape, isa);
         }
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
-        let joined = Widened::groups(shape);
+        let joined = Widened::targets(shape, shape.group_filters(), across_channels);
         let few = Padded::new(shape).and_then(|_| Widened::columns(shape));
         let wider = few.or(joined).map_or(*shape, |widened| widened.shape());
-        let beside = match Padded::of_group(shape) {
-            None => Beside::LookedUp,
-            Some(_) if shape.groups == 1 => Beside::Copied,
-            Some(_) => Beside::CopiedGroups,
-        };
-        let elsewhere = planar::across_channels(&phases(&wider), groups(&wider), beside);
-        let grids = phases(shape);
+        let (grids, elsewhere) = (phases(shape), across_channels(&wider));
         let planar = Planar::new(shape.input, shape.output(), groups(shape), &grids, weight_steps(shape), elsewhere);
         if let Some(plan) = planar.filter(|_| more.is_none()) {
             return Forward { algorithm: Algorithm::Planar(plan) };
@@ -257,6 +251,16 @@ impl Forward {
             }
         }
     }
+}
+
+/// About the cycles of a picture by vectors of channels.
+fn across_channels(shape: &ConvShape) -> usize {
+    let beside = match Padded::of_group(shape) {
+        None => Beside::LookedUp,
+        Some(_) if shape.groups == 1 => Beside::Copied,
+        Some(_) => Beside::CopiedGroups,
+    };
+    planar::across_channels(&phases(shape), groups(shape), beside)
 }
 
 /// Groups, and a group's source and target channels.

@@ -36,6 +36,8 @@ const MANY_WEIGHTS: usize = 128 << 10;
 const FEW_TILES: usize = 16;
 /// Products of a target, up to which it is done before the last one is in memory.
 const FEW_PRODUCTS: usize = 16;
+/// Cycles to pack a vector of weights.
+const PACK: usize = 7;
 /// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
 /// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +120,14 @@ impl Indirect {
     /// Packed weights: `[group][phase][panel][tap][depth][lanes of the panel]`.
     pub fn packed_len(&self) -> usize {
         self.groups * self.phase_start(self.phases.len())
+    }
+
+    /// About the cycles of `n` pictures and of packing their weights.
+    pub fn cycles(&self, n: usize) -> usize {
+        let [some, all] = self.products;
+        let taps = if n < LANES { all } else { all.min(some * 4 / 3) };
+        let each = self.groups * self.depth * self.padded_width() / LANES;
+        n * taps * each * 9 / 16 + PACK * self.packed_len() / LANES
     }
 
     /// Tiles whose addresses fit the table and whose source rows fit the cache.

@@ -7,6 +7,7 @@
 
 mod chain;
 mod choice;
+mod col2im;
 mod data_gradient;
 mod depthwise;
 mod depthwise_weights;

@@ -11,7 +11,6 @@ use std::ops::Range;
 use super::padded::Padded;
 use super::tile::{self, Ahead, MOST_PIXELS, Next, Output, Tile};
 use super::{Pixels, PixelsMut, check_pixels};
-use crate::elementwise::Extent;
 use crate::geometry::ConvShape;
 use crate::pool::Shares;
 use crate::simd::{Kernel, LANES, Simd, dispatch, store_part};
@@ -19,12 +18,14 @@ use crate::{Cpu, Isa};
 
 /// Most channels: more fill vectors of channels well.
 const MOST: usize = 2 * LANES - 1;
+/// Cycles to pack a weight, which one thread does.
+const PACK: usize = 6;
 /// Rows of `dx` of a task.
 const BAND: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Rows {
-    shape: ConvShape,
+    pub shape: ConvShape,
     output: [usize; 2],
     /// The kernel rows that meet a row of the padded input, by its remainder by the stride.
     met: Vec<Vec<usize>>,
@@ -74,11 +75,16 @@ impl Rows {
         let looked_up =
             shape.input[0] * shape.input[1] * shape.channels.next_multiple_of(LANES) * shape.filters / LANES / 2
                 * (window.kernel[0] * window.kernel[1]).div_ceil(window.stride[0] * window.stride[1]);
-        (Padded::new(shape).is_some() || rows.cycles() * 10 < looked_up * 7).then_some(rows)
+        (Padded::new(shape).is_some() || rows.products() * 10 < looked_up * 7).then_some(rows)
     }
 
-    /// About the cycles of a picture.
-    pub fn cycles(&self) -> usize {
+    /// About the cycles of `n` pictures and of packing their weights.
+    pub fn cycles(&self, n: usize) -> usize {
+        n * self.products() + PACK * self.packed_len()
+    }
+
+    /// About the cycles of a picture's products.
+    pub fn products(&self) -> usize {
         let pixels = self.output[0] * self.output[1];
         pixels * self.shape.window.kernel[0] * self.padded_width() * self.shape.filters / LANES / 2
     }
@@ -112,14 +118,12 @@ impl Rows {
             for start in (0..self.padded_width()).step_by(panel) {
                 let lanes = start..(start + panel).min(self.padded_width());
                 for (row, filter) in met.iter().flat_map(|&row| (0..filters).map(move |filter| (row, filter))) {
-                    for (lane, out) in lanes.clone().zip(&mut out) {
-                        let (column, channel) = (lane / channels, lane % channels);
-                        let inside = column < kw;
-                        *out = if inside {
-                            weights[((filter * channels + channel) * kh + row) * kw + column]
-                        } else {
-                            0.0
-                        };
+                    let (mut column, mut channel) = (start / channels, start % channels);
+                    for (_, out) in lanes.clone().zip(&mut out) {
+                        let at = ((filter * channels + channel) * kh + row) * kw + column;
+                        *out = if column < kw { weights[at] } else { 0.0 };
+                        (channel, column) =
+                            if channel + 1 == channels { (0, column + 1) } else { (channel + 1, column) };
                     }
                 }
             }
@@ -128,12 +132,6 @@ impl Rows {
 
     pub fn workspace_len(&self, threads: usize) -> usize {
         threads * self.copies * self.copy_len
-    }
-
-    /// Pixels and channels of `n` inputs.
-    pub fn extent(&self, n: usize) -> Extent {
-        let [height, width] = self.shape.input;
-        Extent { samples: n, pixels: height * width, channels: self.shape.channels }
     }
 
     /// As [`super::DataGradient::run`].

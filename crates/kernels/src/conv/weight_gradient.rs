@@ -82,7 +82,7 @@ impl WeightGradient {
     /// Winograd's form where it is possible, as [`super::Forward::winograd`].
     pub fn winograd(shape: &ConvShape, isa: Isa) -> Option<WeightGradient> {
         let plan = || WeightGradient { algorithm: Algorithm::Winograd(winograd::WeightGradient::new(shape, isa)) };
-        winograd::fits(shape).then(plan)
+        winograd::gradients_fit(shape).then(plan)
     }
 
     /// The name of the kernel that was chosen.

@@ -42,7 +42,18 @@ impl Widened {
         Widened::joined(shape, shape.group_channels().max(shape.group_filters()))
     }
 
-    /// The same so that the fewer of them do, as Winograd's form wants; not where that would more than double the products.
+    /// Joins groups as takes the least by `estimate`, of `width` target channels each: up to a vector of them no product is added.
+    /// Pointwise, adding products may still take less than to read each pixel group by group.
+    pub fn targets(shape: &ConvShape, width: usize, estimate: impl Fn(&ConvShape) -> usize) -> Option<Widened> {
+        let pointwise = shape.window.kernel == [1, 1];
+        let fits = |&groups: &usize| shape.groups.is_multiple_of(groups) && (pointwise || groups * width <= LANES);
+        let joined = |groups: usize| Widened { from: *shape, columns: 1, groups };
+        let groups = (1..=shape.groups).filter(fits).min_by_key(|&groups| estimate(&joined(groups).shape()))?;
+        (groups > 1).then_some(joined(groups))
+    }
+
+    /// Joins groups so that the fewer of channels and filters fill a vector, as Winograd's form wants; not where that would more than
+    /// double the products.
     pub fn more_groups(shape: &ConvShape) -> Option<Widened> {
         let (channels, filters) = (shape.group_channels(), shape.group_filters());
         let few = channels.min(filters);

@@ -35,23 +35,26 @@ pub fn data_gradient(cpu: &Cpu, shape: &LinearShape, n: usize, dy: &[f32], w: &[
     let dx = Shares::new(dx);
     cpu.pool().run(shape.inputs.div_ceil(each), &|task| {
         let inputs = task * each..shape.inputs.min((task + 1) * each);
-        dispatch(cpu.isa(), Block { shape, n, dy, w, dx: &dx, inputs });
+        let (dx, dy) = ((dx.pointer(), shape.inputs), (dy.as_ptr(), shape.outputs));
+        dispatch(cpu.isa(), DataGradient { shape, n, dy, w, dx, inputs });
     });
 }
 
-/// The first unit's values, and the distance to the next unit's.
+/// The first row's or unit's values, and the distance to the next one's.
 type Strided = (*const f32, usize);
 
-struct Block<'a> {
-    shape: &'a LinearShape,
-    n: usize,
-    dy: &'a [f32],
-    w: &'a [f32],
-    dx: &'a Shares<f32>,
-    inputs: Range<usize>,
+/// A task: some inputs of all rows. All pointers must be valid for what the fields say.
+pub(crate) struct DataGradient<'a> {
+    pub shape: &'a LinearShape,
+    pub n: usize,
+    pub dy: Strided,
+    pub w: &'a [f32],
+    /// As if all inputs were there, of which only the task's are written.
+    pub dx: (*mut f32, usize),
+    pub inputs: Range<usize>,
 }
 
-impl Kernel for Block<'_> {
+impl Kernel for DataGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -69,7 +72,8 @@ impl Kernel for Block<'_> {
                 let rows = first..self.n.min(first + ROWS);
                 for row in rows.clone() {
                     for o in units.clone() {
-                        packed[(o - unit) * ROWS + row - first] = self.dy[row * self.shape.outputs + o];
+                        // SAFETY: as the caller vouches.
+                        packed[(o - unit) * ROWS + row - first] = unsafe { *self.dy.0.add(row * self.dy.1 + o) };
                     }
                 }
                 // Each tile asks for its share of the next units.
@@ -129,7 +133,7 @@ struct Tile {
     asked: usize,
 }
 
-impl Block<'_> {
+impl DataGradient<'_> {
     /// `R` rows by `NV` vectors. Returns `R`.
     #[inline(always)]
     fn tile<S: Simd, const R: usize, const NV: usize>(&self, s: S, tile: &Tile) -> usize {
@@ -144,17 +148,15 @@ impl Block<'_> {
     fn sized<S: Simd, const R: usize, const NV: usize, const AHEAD: bool>(&self, s: S, tile: &Tile) {
         let &Tile { row, k, dy, .. } = tile;
         let lanes = tile.lanes - (NV - 1) * LANES;
-        let inputs = self.shape.inputs;
-        let dx = self.dx.pointer();
-        // SAFETY: `check` has seen the sizes; every task writes inputs of its own; dy's packed rows are `ROWS` long and reach
-        // to row + R.
+        let (dx, step) = self.dx;
+        // SAFETY: the caller vouches for the pointers; dy's packed rows are `ROWS` long and reach to row + R.
         unsafe {
             let last = NV - 1;
             let mut acc = [[s.zero(); NV]; R];
             if tile.units.start > 0 {
                 for r in 0..R {
                     for v in 0..NV {
-                        let p = dx.add((row + r) * inputs + k + v * LANES);
+                        let p = dx.wrapping_add((row + r) * step + k + v * LANES);
                         acc[r][v] = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
                     }
                 }
@@ -166,9 +168,9 @@ impl Block<'_> {
                     let p = w.add(v * LANES);
                     weights[v] = if v < last || lanes == LANES { s.load(p) } else { s.load_n(p, lanes) };
                 }
-                if AHEAD {
+                if AHEAD && o * LANES < self.inputs.len() {
                     for unit in 0..tile.asked {
-                        s.prefetch(tile.ahead.wrapping_add(unit * inputs + o * LANES));
+                        s.prefetch(tile.ahead.wrapping_add(unit * self.shape.inputs + o * LANES));
                     }
                 }
                 for r in 0..R {
@@ -180,7 +182,7 @@ impl Block<'_> {
             }
             for r in 0..R {
                 for v in 0..NV {
-                    let p = dx.add((row + r) * inputs + k + v * LANES);
+                    let p = dx.wrapping_add((row + r) * step + k + v * LANES);
                     if v < last || lanes == LANES { s.store(p, acc[r][v]) } else { s.store_n(p, acc[r][v], lanes) }
                 }
             }

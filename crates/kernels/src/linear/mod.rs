@@ -11,6 +11,7 @@ pub mod reference;
 mod tests;
 mod weight;
 
+pub(crate) use data::DataGradient;
 pub use data::data_gradient;
 pub use forward::forward;
 pub use weight::{update_scratch, update_weights, weight_gradient};

@@ -36,6 +36,18 @@ pub(super) fn fits(shape: &ConvShape) -> bool {
     kernel && window.stride == [1, 1] && shape.group_channels().min(shape.group_filters()) >= CHANNELS
 }
 
+/// The same of the gradients: where an input meets no kernel element, or an element no input, they are zeros, of which the transforms
+/// would leave rounding errors.
+pub(super) fn gradients_fit(shape: &ConvShape) -> bool {
+    let (window, output) = (&shape.window, shape.output());
+    let all_meet = |i: usize| {
+        let padding = [window.padding[i], window.padding[i + 2]];
+        let most = padding[0].max(padding[1]);
+        padding[0].min(padding[1]) >= 0 && output[i] as isize > most && output[i] >= window.dilation[i]
+    };
+    fits(shape) && all_meet(0) && all_meet(1)
+}
+
 /// Side of a tile's outputs for a kernel of `kernel` rows.
 const fn outputs(kernel: usize) -> usize {
     SIDE + 1 - kernel
