@@ -47,10 +47,15 @@ impl DataGradient {
         let more = Widened::more_groups(shape).filter(|widened| winograd(&widened.shape()).is_some());
         let joined = Widened::targets(shape, shape.group_channels(), across_channels);
         let weights = weight_steps(shape);
-        let elsewhere = across_channels(&joined.map_or(*shape, |widened| widened.shape()));
-        let (groups, grids) = (groups(shape), phases(shape));
+        let indirect = |shape: &ConvShape| {
+            Indirect::new(shape.output(), shape.input, groups(shape), phases(shape), weight_steps(shape), isa)
+        };
+        let wider = joined.map_or(*shape, |widened| widened.shape());
+        // One picture's, and one of many.
+        let elsewhere = [across_channels(&wider), indirect(&wider).by_position_cycles()];
+        let elsewhere = elsewhere[0].min((elsewhere[0] * elsewhere[1]).isqrt());
         let rows = Rows::new(shape, isa);
-        let planar = Planar::new(shape.output(), shape.input, groups, &grids, weights, elsewhere);
+        let planar = Planar::new(shape.output(), shape.input, groups(shape), &phases(shape), weights, elsewhere);
         // The rows' estimate counts products alone.
         let planar = planar.filter(|plan| rows.as_ref().is_none_or(|rows| plan.cycles() * 4 < rows.products() * 5));
         let algorithm = if Depthwise::fits(shape) {
@@ -62,7 +67,7 @@ impl DataGradient {
         } else if let Some(plan) = rows {
             Algorithm::Rows(plan)
         } else {
-            Algorithm::Indirect(Indirect::new(shape.output(), shape.input, groups, grids, weights, isa))
+            Algorithm::Indirect(indirect(shape))
         };
         let col2im = Col2im::new(shape).filter(|plan| {
             plan.pays(|n| match &algorithm {

@@ -140,20 +140,24 @@ impl Depthwise {
         let stream =
             self.channels.is_multiple_of(LANES) && streams(target.data.as_ptr(), target_size, target.stride, STREAMED);
         let (target_stride, target) = (target.stride, Shares::new(target.data));
-        let mut weights = packed;
-        for grid in &self.grids {
-            let [rows, columns] = grid.phase.count;
-            let band = (TASK / (columns * self.channels).max(1)).clamp(1, rows.max(1));
-            let bands = rows.div_ceil(band);
-            cpu.pool().run(n * bands, &|task| {
-                let (image, first) = (task / bands, task % bands * band);
+        // All grids of some rows are a task: they share cache lines.
+        let [rows, columns] = self.grids[0].phase.count;
+        let band =
+            (TASK / (self.grids.len() * columns * self.channels).max(1)).min(n * rows / (4 * cpu.pool().threads()));
+        let band = band.clamp(1, rows.max(1));
+        let bands = rows.div_ceil(band);
+        cpu.pool().run(n * bands, &|task| {
+            let (image, first) = (task / bands, task % bands * band);
+            let mut weights = packed;
+            for grid in &self.grids {
+                let rows = grid.phase.count[0];
                 dispatch(
                     cpu.isa(),
                     Band {
                         plan: self,
                         grid,
                         image,
-                        rows: first..(first + band).min(rows),
+                        rows: first.min(rows)..(first + band).min(rows),
                         source: source.data.as_ptr(),
                         source_stride: source.stride,
                         weights,
@@ -163,9 +167,9 @@ impl Depthwise {
                         stream,
                     },
                 );
-            });
-            weights = &weights[grid.phase.taps.len() * self.each * self.padded_channels()..];
-        }
+                weights = &weights[grid.phase.taps.len() * self.each * self.padded_channels()..];
+            }
+        });
     }
 }
 

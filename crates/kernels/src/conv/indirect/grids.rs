@@ -9,15 +9,21 @@ use super::{Block, Indirect, MANY_WEIGHTS};
 use crate::Cpu;
 use crate::simd::{LANES, Simd, dispatch, store_part};
 
+/// Products of a target, in the mean over all grids, up to which writing takes longer.
+const LIGHT: usize = 64;
+
 impl Indirect {
     /// Rows of each grid that are a task, where all grids share it: there are several, weights are few and rows enough.
     pub(super) fn grid_rows(&self, n: usize, threads: usize) -> Option<usize> {
         let [rows, columns] = self.phases[0].count;
         let tiles = self.phases.iter().map(|phase| self.most_tiles(phase)).min()?;
         let pixels = tile::pixels(self.wide, self.width);
-        let some = rows.min(n * rows / (4 * threads)).min((tiles * pixels / columns).max(1));
-        // Of few pixels the last tile's idle places count.
-        let fits = self.phases.len() > 1 && self.packed_len() < MANY_WEIGHTS && some * columns >= 4 * pixels;
+        let [_, products] = self.products;
+        // Of few pixels the last tile's idle places count, but where a target has few products only the lines do.
+        let light = products * self.depth <= LIGHT * self.target[0] * self.target[1];
+        let (tasks, least) = if light { (2 * threads, pixels) } else { (4 * threads, 4 * pixels) };
+        let some = rows.min(n * rows / tasks).min((tiles * pixels / columns).max(1));
+        let fits = self.phases.len() > 1 && self.packed_len() < MANY_WEIGHTS && some * columns >= least;
         fits.then_some(some)
     }
 

@@ -11,10 +11,13 @@ use super::super::tile::{self, MOST_PIXELS, Output, Tile};
 use super::super::weight_tile::met;
 use super::{Block, Indirect, TABLE};
 use crate::Cpu;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Pixels of a tile that take as long as fewer: a multiply-add waits for the one before.
 const LEAST: usize = 4;
+
+/// Cycles to look 16 pixels up.
+const LOOK_UP: usize = 48;
 
 /// Elements of a kernel row.
 fn columns(phase: &Phase) -> usize {
@@ -66,6 +69,12 @@ impl Indirect {
         self.padded.is_none() && some * (n / pixels * pixels + last) * 5 < all * n * 4
     }
 
+    /// About the cycles of one of many pictures by tiles of one position.
+    pub fn by_position_cycles(&self) -> usize {
+        let each = self.depth * self.width.next_multiple_of(LANES) * 9 / 16 + LOOK_UP;
+        self.groups * self.products[0] * each / LANES
+    }
+
     /// Computes all targets of `n` pictures, a position a task.
     pub(super) fn run_positions(&self, cpu: &Cpu, n: usize, whole: &Block) {
         let of = |phase: &Phase| phase.count[0] * phase.count[1];
@@ -112,6 +121,7 @@ impl Kernel for Position<'_> {
         let [down, right] = phase.source_step;
         let pixels = tile::pixels(S::WIDE, plan.width);
         let target = (phase.start[0] + row * phase.step[0]) * plan.target[1] + phase.start[1] + column * phase.step[1];
+        let picture = plan.source[0] * plan.source[1] * block.source_stride;
         // In as many runs as the table has room for.
         let some = TABLE / MOST_PIXELS;
         let runs = seen_rows.flat_map(|row| {
@@ -119,23 +129,25 @@ impl Kernel for Position<'_> {
             let (start, end) = (first + seen_columns.start, first + seen_columns.end);
             (start..end).step_by(some).map(move |start| start..end.min(start + some))
         });
+        let mut rows = [std::ptr::null::<f32>(); TABLE];
         for first in (0..*n).step_by(pixels) {
             let count = pixels.min(n - first);
             let mut targets = [0; MOST_PIXELS];
             for (i, place) in targets[..count].iter_mut().enumerate() {
                 *place = (first + i) * plan.target[0] * plan.target[1] + target;
             }
-            let mut rows = [std::ptr::null::<f32>(); TABLE];
             let mut runs = runs.clone().peekable();
             let mut begins = true;
             while begins || runs.peek().is_some() {
                 let taps = runs.next().unwrap_or(0..0);
-                for (tap, places) in phase.taps[taps.clone()].iter().zip(rows.chunks_exact_mut(MOST_PIXELS)) {
+                for (tap, places) in phase.taps[taps.clone()].iter().zip(rows.as_chunks_mut::<MOST_PIXELS>().0) {
                     let y = (row * down).wrapping_add_signed(tap.at[0]);
                     let x = (column * right).wrapping_add_signed(tap.at[1]);
-                    for (i, place) in places[..count].iter_mut().enumerate() {
-                        let pixel = ((first + i) * plan.source[0] + y) * plan.source[1] + x;
-                        *place = block.source.wrapping_add(pixel * block.source_stride);
+                    let pixel = (first * plan.source[0] + y) * plan.source[1] + x;
+                    let pixel = block.source.wrapping_add(pixel * block.source_stride);
+                    // Beyond the last picture nothing is read. A loop of fixed length becomes a few vectors.
+                    for (i, place) in places.iter_mut().enumerate() {
+                        *place = pixel.wrapping_add(i * picture);
                     }
                 }
                 for p in block.panels.clone() {
