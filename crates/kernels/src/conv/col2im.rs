@@ -16,9 +16,10 @@ use crate::simd::{Kernel, LANES, Simd, dispatch, load_part, store_part};
 
 /// About the linear layer's inputs of a task.
 const INPUTS: usize = 512;
-/// Cycles to add a vector of a row, and to read one of weights.
-const ADD: usize = 12;
-const READ: usize = 1;
+/// Cycles of a vector: of a multiply-add, to be added to what it meets, to be read as weights.
+const PRODUCT: f64 = 0.625;
+const ADD: f64 = 12.0;
+const READ: f64 = 1.0;
 /// Rows that a linear layer takes at a time.
 const ROWS: usize = 192;
 
@@ -37,17 +38,16 @@ impl Col2im {
     }
 
     /// Whether it takes less than `elsewhere`, the cycles of some pictures. Many count twice: few are seldom trained with.
-    pub fn pays(&self, elsewhere: impl Fn(usize) -> usize) -> bool {
-        let [one, many] = PICTURES.map(|n| elsewhere(n) as f64 / self.cycles(n) as f64);
+    pub fn pays(&self, elsewhere: impl Fn(usize) -> f64) -> bool {
+        let [one, many] = PICTURES.map(|n| elsewhere(n) / self.cycles(n));
         one * many * many > 1.6
     }
 
     /// About the cycles of `n` pictures.
-    fn cycles(&self, n: usize) -> usize {
+    fn cycles(&self, n: usize) -> f64 {
         let rows = n * self.output[0] * self.output[1];
-        let vectors = self.linear.inputs.div_ceil(LANES);
-        let products = rows * self.linear.outputs * 5 / 8;
-        vectors * (products + rows * ADD + rows.div_ceil(ROWS) * self.linear.outputs * READ)
+        let [vectors, filters] = [self.linear.inputs.div_ceil(LANES), self.linear.outputs].map(|n| n as f64);
+        vectors * (rows as f64 * (PRODUCT * filters + ADD) + rows.div_ceil(ROWS) as f64 * filters * READ)
     }
 
     /// Pictures at a time.
@@ -86,7 +86,7 @@ impl Col2im {
         assert!(workspace.len() >= needed, "workspace: {} values of {needed}", workspace.len());
         let blocks = n.div_ceil(self.pictures());
         // At least two tasks a thread, of whole vectors of channels if there are enough.
-        let each = (channels * blocks).div_ceil(2 * threads);
+        let each = (channels * blocks).div_ceil(2 * threads).max(1);
         let each = if each < LANES { each } else { self.most().min(each.next_multiple_of(LANES)) };
         let parts = channels.div_ceil(each);
         let (dx_stride, dx, workspace) = (dx.stride, Shares::new(dx.data), Shares::new(workspace));

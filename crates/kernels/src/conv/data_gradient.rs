@@ -51,9 +51,9 @@ impl DataGradient {
             Indirect::new(shape.output(), shape.input, groups(shape), phases(shape), weight_steps(shape), isa)
         };
         let wider = joined.map_or(*shape, |widened| widened.shape());
-        // One picture's, and one of many.
-        let elsewhere = [across_channels(&wider), indirect(&wider).by_position_cycles()];
-        let elsewhere = elsewhere[0].min((elsewhere[0] * elsewhere[1]).isqrt());
+        // The mean of one picture's, and one of many.
+        let (one, of_many) = (across_channels(&wider), indirect(&wider).by_position_cycles());
+        let elsewhere = one.min((one as f64 * of_many as f64).sqrt() as usize);
         let rows = Rows::new(shape, isa);
         let planar = Planar::new(shape.output(), shape.input, groups(shape), &phases(shape), weights, elsewhere);
         // The rows' estimate counts products alone.
@@ -73,7 +73,7 @@ impl DataGradient {
             plan.pays(|n| match &algorithm {
                 Algorithm::Indirect(plan) => plan.cycles(n),
                 Algorithm::Rows(plan) => plan.cycles(n),
-                _ => 0,
+                _ => 0.0,
             })
         });
         DataGradient { algorithm: col2im.map_or(algorithm, Algorithm::Col2im) }

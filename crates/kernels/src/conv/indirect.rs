@@ -36,8 +36,9 @@ const MANY_WEIGHTS: usize = 128 << 10;
 const FEW_TILES: usize = 16;
 /// Products of a target, up to which it is done before the last one is in memory.
 const FEW_PRODUCTS: usize = 16;
-/// Cycles to pack a vector of weights.
-const PACK: usize = 7;
+/// Cycles of a multiply-add of a vector, and to pack a vector of weights.
+const PRODUCT: f64 = 9.0 / 16.0;
+const PACK: f64 = 7.0;
 /// How packed weights are read from PyTorch's layout: element `group * group_step + depth * depth_step +
 /// width * width_step + tap`. A depth beyond `channels` means the same channels of the next tap.
 #[derive(Clone, Copy, Debug)]
@@ -123,11 +124,11 @@ impl Indirect {
     }
 
     /// About the cycles of `n` pictures and of packing their weights.
-    pub fn cycles(&self, n: usize) -> usize {
+    pub fn cycles(&self, n: usize) -> f64 {
         let [some, all] = self.products;
         let taps = if n < LANES { all } else { all.min(some * 4 / 3) };
         let each = self.groups * self.depth * self.padded_width() / LANES;
-        n * taps * each * 9 / 16 + PACK * self.packed_len() / LANES
+        (n * taps) as f64 * each as f64 * PRODUCT + PACK * (self.packed_len() / LANES) as f64
     }
 
     /// Tiles whose addresses fit the table and whose source rows fit the cache.

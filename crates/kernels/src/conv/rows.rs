@@ -79,8 +79,8 @@ impl Rows {
     }
 
     /// About the cycles of `n` pictures and of packing their weights.
-    pub fn cycles(&self, n: usize) -> usize {
-        n * self.products() + PACK * self.packed_len()
+    pub fn cycles(&self, n: usize) -> f64 {
+        (n * self.products() + PACK * self.packed_len()) as f64
     }
 
     /// About the cycles of a picture's products.
