@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use super::indirect::WeightSteps;
 use super::lanes;
-use super::phase::Phase;
+use super::phase::{Phase, Tap};
 use super::{Epilogue, Pixels, PixelsMut, check_output, check_pixels};
 use crate::Cpu;
 use crate::pool::Shares;
@@ -309,13 +309,14 @@ impl Band<'_> {
                 let at = (first + v).min(total - 1);
                 planes[v] = planes[v].wrapping_add(at / vectors * row + at % vectors * LANES);
             }
+            let met = self.met(&grid.phase, first / vectors..(first + V).min(total).div_ceil(vectors));
             for group in 0..plan.together {
                 for block in plan.blocks() {
                     let filters = plan.block(block);
                     let weights = weights + group * of_group + filters.start * plan.depth * grid.places.len();
-                    let weights = self.packed[weights..].as_ptr();
+                    let weights = self.packed[weights + met.start * plan.depth * filters.len()..].as_ptr();
                     let out = sums.wrapping_add((group * plan.width + filters.start) * V * LANES);
-                    let (places, depth) = (&grid.places[..], plan.depth);
+                    let (places, depth) = (&grid.places[met.clone()], plan.depth);
                     s.call(Sums { places, depth, filters: filters.len(), planes, plane, weights, out });
                 }
                 for planes in &mut planes {
@@ -333,6 +334,17 @@ impl Band<'_> {
                 unsafe { self.write(s, &grid.phase, row, column, sums, V * LANES) }
             }
         }
+    }
+
+    /// The taps that lead some of the task's rows into the picture: above and below it whole kernel rows see zeros alone.
+    #[inline(always)]
+    fn met(&self, phase: &Phase, rows: Range<usize>) -> Range<usize> {
+        let row = |row: usize| ((self.rows.start + row) * self.plan.step) as isize;
+        let (first, last) = (row(rows.start), row(rows.end - 1));
+        // Taps ascend by rows.
+        let inside = |tap: &Tap| last + tap.at[0] >= 0 && first + tap.at[0] < self.plan.source[0] as isize;
+        let start = phase.taps.iter().position(inside).unwrap_or(0);
+        start..phase.taps.iter().rposition(inside).map_or(start, |last| last + 1)
     }
 
     /// Target channels of the task, and the first of them.
